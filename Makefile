@@ -1,0 +1,39 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: demo test test-oldest install lint clean
+
+demo: $(VENV)/.ready
+	$(BIN)/python examples/demo.py
+
+test: $(VENV)/.ready
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(MAKE) test-oldest
+
+# The engine tests again on the oldest supported transformers, laid over the same environment.
+test-oldest: .compat/transformers-5.18/.ready
+	PYTHONPATH=$(CURDIR)/.compat/transformers-5.18 $(BIN)/python -m pytest tests/hf $(PYTEST_ARGS)
+
+lint: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+install: $(VENV)/.ready
+
+# torch first: the CPU build is enough, and a later release would bring several GB of CUDA packages along.
+$(VENV)/.ready: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) -c constraints.txt torch
+	$(PIP) -c constraints.txt -e ".[dev]"
+	touch $@
+
+.compat/transformers-5.18/.ready: $(VENV)/.ready
+	$(PIP) --no-deps --upgrade --target .compat/transformers-5.18 "transformers==5.18.*"
+	touch $@
+
+clean:
+	rm -rf $(VENV) .compat out build dist .pytest_cache .mypy_cache .ruff_cache

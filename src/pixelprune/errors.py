@@ -1,0 +1,27 @@
+"""The errors PixelPrune raises. All are ``ValueError``: the input was wrong, and the message says what to do."""
+
+from __future__ import annotations
+
+
+class PixelPruneError(ValueError):
+    """Base class of every error that PixelPrune raises on purpose."""
+
+
+class ConfigError(PixelPruneError):
+    """A setting has a value that is not allowed."""
+
+
+class ImageError(PixelPruneError):
+    """An image has a shape, type or content that cannot be used."""
+
+
+class BudgetError(PixelPruneError):
+    """No threshold level keeps few enough blocks to fit ``max_tokens``."""
+
+
+class UnsupportedModelError(PixelPruneError):
+    """The model's family, or this copy of it, cannot take pruned inputs."""
+
+
+class PrunedInputError(PixelPruneError):
+    """Pruned inputs do not fit together: counts, positions or grids disagree."""

@@ -1,0 +1,156 @@
+"""The rule: which blocks of an image are predictable from blocks above and to the left.
+
+Source: arXiv 2604.00886; the predictor is LOCO-I's edge rule (JPEG-LS, ITU-T T.87) on whole blocks. With A the
+block to the left, B the one above and C the one above-left, each as the decoder would see it::
+
+    prediction = B if (C == A and C != B) else A
+
+The first row predicts from A, the first column from B. A block is kept iff it differs from its prediction.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .config import METRICS, PruneConfig
+from .errors import BudgetError, ImageError
+from .selection import Selection
+
+if TYPE_CHECKING:
+    import torch
+
+
+def select(
+    image: NDArray[np.uint8] | torch.Tensor, config: PruneConfig | None = None, *, block_size: int = 32
+) -> Selection:
+    """Choose the blocks to keep.
+
+    Args:
+        image: uint8 ``(H, W, 3)`` or ``(H, W, 1)``, H and W multiples of ``block_size``: the image exactly as the
+            model's image processor resizes it. A torch tensor is processed where it lies.
+        config: the settings; ``PruneConfig()`` if omitted: exact ``pred2d``.
+        block_size: side of a block in pixels, ``patch_size * merge_size`` of the model: 32 for Qwen3-VL, 28 for
+            Qwen2-VL and Qwen2.5-VL.
+
+    Returns:
+        The selection. It does not depend on threads, strides or memory order.
+
+    Raises:
+        ImageError: the image's type, shape or size is not as above.
+        BudgetError: no threshold level keeps few enough blocks for ``config.max_tokens``.
+    """
+    config = PruneConfig() if config is None else config
+    _check(image, block_size)
+    if isinstance(image, np.ndarray):
+        walk: Any = _numpy_walk(image, block_size)
+    else:
+        from .rule_torch import torch_walk
+
+        walk = torch_walk(image, block_size)
+    method = "pred2d" if config.method == "random" else config.method
+    source, choices, level = _within_budget(walk, method, config, image.shape[2] * block_size**2)
+    if config.method == "random":
+        source = _random_source(source, config.seed)
+    return Selection(source, block_size, level, choices if method == "adaptive" else None)
+
+
+def _check(image: Any, block_size: int) -> None:
+    if isinstance(block_size, bool) or not hasattr(block_size, "__index__") or block_size < 1:
+        raise ImageError(f"block_size must be a whole number of at least 1; got {block_size!r}")
+    if not isinstance(image, np.ndarray) and type(image).__module__.split(".")[0] != "torch":
+        raise ImageError(f"image must be a numpy array or a torch tensor; got {type(image).__name__}")
+    if str(image.dtype).removeprefix("torch.") != "uint8":
+        raise ImageError(
+            f"image must be uint8, as the image processor resizes it and before normalisation; got {image.dtype}"
+        )
+    shape = tuple(image.shape)
+    if len(shape) != 3 or shape[2] not in (1, 3):
+        raise ImageError(f"image must be (H, W, 3) or (H, W, 1), channels last; got shape {shape}")
+    if 0 in shape or shape[0] % block_size or shape[1] % block_size:
+        raise ImageError(
+            f"height and width must be multiples of block_size={block_size} and not 0; got {shape[0]} x {shape[1]}. "
+            f"Resize with the model's image processor first"
+        )
+
+
+def _within_budget(walk: Any, method: str, config: PruneConfig, values: int) -> tuple[Any, Any, int]:
+    """Run the walk at the configured threshold, or at the lowest level from there whose kept count fits."""
+    if config.max_tokens is None:
+        limit = _limit(config.metric, float(config.threshold) * 255, values)
+        source, choices, _ = walk(method, config.metric, limit, config.anchored, _UNLIMITED)
+        return source, choices, config.level
+    budget = int(config.max_tokens)
+    # Anchored counts need not fall with the level, so every level is tried; a walk that overruns stops early.
+    for level in range(config.level, 256):
+        limit = _limit(config.metric, float(level), values)
+        source, choices, kept = walk(method, config.metric, limit, config.anchored, budget)
+        if kept <= budget:
+            return source, choices, level
+    counts = [
+        walk(method, config.metric, _limit(config.metric, float(level), values), config.anchored, _UNLIMITED)[2]
+        for level in range(config.level, 256)
+    ]
+    raise BudgetError(f"no threshold level keeps at most {budget} blocks; the least reachable count is {min(counts)}")
+
+
+_UNLIMITED = 2**62
+
+
+def _limit(metric: str, level: float, values: int) -> int:
+    """The largest allowed integer distance: a level for ``max``, a total over a block's values otherwise.
+
+    The small constant absorbs the error of writing a level as a binary fraction, such as 0.02 for 5.1 / 255.
+    """
+    if metric == "max":
+        return math.floor(level + 1e-6)
+    if metric == "mae":
+        return math.floor(level * values + 1e-6)
+    return math.floor(level * level * values + 1e-6)
+
+
+def _numpy_walk(image: NDArray[np.uint8], size: int) -> Any:
+    """The compiled walk over a numpy image, as a function of the settings."""
+    from . import _walk
+
+    height, width, channels = image.shape
+    rows, cols = height // size, width // size
+    pixels = np.ascontiguousarray(image).reshape(height, width * channels)
+    word = next(w for w in (8, 4, 2, 1) if size * channels % w == 0)
+    words = pixels.view(f"u{word}")
+    if not words.flags.aligned:
+        pixels = pixels.copy()
+        words = pixels.view(f"u{word}")
+    # numba compiles anew for writable and read-only arrays: let it see one kind.
+    pixels, words = pixels.view(), words.view()
+    pixels.flags.writeable = words.flags.writeable = False
+
+    def walk(method: str, metric: str, limit: int, anchored: bool, budget: int) -> tuple[Any, Any, int]:
+        metric_id = METRICS.index(metric)
+        anchored = anchored or limit == 0  # equality is transitive: the same result, with fewer comparisons
+        common = (words, pixels, rows, cols, size, metric_id, limit, anchored)
+        if method in ("pred2d", "adaptive"):
+            source, choices, kept = _walk.walk_2d(*common, method == "adaptive", budget)
+            return source, choices, kept
+        if method == "components":
+            source, kept = _walk.walk_components(*common, budget)
+        else:
+            source, kept = _walk.walk_scan(*common, method == "serpentine", budget)
+        return source, None, kept
+
+    return walk
+
+
+def _random_source(pred2d_source: NDArray[np.int32], seed: int) -> NDArray[np.int32]:
+    """As many blocks as pred2d keeps, at random, block (0, 0) among them; the last kept one stands for the dropped."""
+    total = pred2d_source.size
+    indices = np.arange(total, dtype=np.int32)
+    count = int((pred2d_source.ravel() == indices).sum())
+    keep = np.zeros(total, bool)
+    keep[0] = True
+    keep[1 + np.random.default_rng(seed).permutation(total - 1)[: count - 1]] = True
+    source = np.maximum.accumulate(np.where(keep, indices, 0)).astype(np.int32)
+    return source.reshape(pred2d_source.shape)

@@ -1,0 +1,241 @@
+"""Resize an image exactly as the model's own image processor does.
+
+Qwen-style processors scale an image, aspect ratio nearly kept, so that both sides are multiples of the block and
+the area lies between two bounds. Selection sees these pixels, so these must be the ones that the model sees.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from .errors import ConfigError, ImageError
+
+#: The processors refuse images that are more elongated than this.
+MAX_ASPECT_RATIO = 200
+
+
+@dataclass(frozen=True)
+class ResizeSpec:
+    """How a model's image processor chooses the size of the image that the vision encoder sees.
+
+    Args:
+        patch_size: side of a vision encoder patch in pixels.
+        merge_size: patches along the side of a block; a block of ``merge_size**2`` patches is one token.
+        min_pixels: least area of the resized image in pixels.
+        max_pixels: largest area of the resized image in pixels.
+
+    Raises:
+        ConfigError: a value is not a whole number of at least 1, or the bounds are the wrong way round.
+    """
+
+    patch_size: int = 16
+    merge_size: int = 2
+    min_pixels: int = 65536
+    max_pixels: int = 16777216
+
+    def __post_init__(self) -> None:
+        for name in ("patch_size", "merge_size", "min_pixels", "max_pixels"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ConfigError(f"{name} must be a whole number of at least 1; got {value!r}")
+        if self.min_pixels > self.max_pixels:
+            raise ConfigError(f"min_pixels must be at most max_pixels; got {self.min_pixels} and {self.max_pixels}")
+
+    @property
+    def block_size(self) -> int:
+        """Side of a block in pixels."""
+        return self.patch_size * self.merge_size
+
+    def target_size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width after resizing; the same numbers as ``smart_resize`` in Qwen's image processors.
+
+        Args:
+            height, width: of the image in pixels.
+
+        Returns:
+            Height and width in pixels, multiples of :attr:`block_size`.
+
+        Raises:
+            ImageError: a side is 0, or the longer side is more than 200 times the shorter.
+        """
+        block = self.block_size
+        if min(height, width) < 1:
+            raise ImageError(f"the image has no pixels: {width} x {height} (width x height)")
+        if max(height, width) / min(height, width) > MAX_ASPECT_RATIO:
+            raise ImageError(
+                f"{width} x {height} (width x height) is too elongated: the model's image processor refuses a longer "
+                f"side of more than {MAX_ASPECT_RATIO} times the shorter; crop or split the image"
+            )
+        # round() is Python's, which takes halves to the even neighbour, as the processors do.
+        rows, cols = round(height / block), round(width / block)
+        if rows * cols * block**2 > self.max_pixels:
+            shrink = math.sqrt(height * width / self.max_pixels)
+            rows = max(1, math.floor(height / shrink / block))
+            cols = max(1, math.floor(width / shrink / block))
+        elif rows * cols * block**2 < self.min_pixels:
+            grow = math.sqrt(self.min_pixels / (height * width))
+            rows, cols = math.ceil(height * grow / block), math.ceil(width * grow / block)
+        return rows * block, cols * block
+
+    def resize(self, image: Image.Image) -> NDArray[np.uint8]:
+        """Resize with Pillow's bicubic filter.
+
+        Args:
+            image: RGB, as :func:`pixelprune.images.open_image` returns it.
+
+        Returns:
+            uint8 ``(H, W, 3)``, contiguous, H and W multiples of :attr:`block_size`.
+
+        Raises:
+            ImageError: the image is not RGB, or :meth:`target_size` refuses its size.
+        """
+        if image.mode != "RGB":
+            raise ImageError(f"the image must be RGB; got mode {image.mode}. pixelprune.images.to_rgb converts it")
+        height, width = self.target_size(image.height, image.width)
+        # np.array, not asarray: Pillow's buffer would be read-only
+        return np.array(image.resize((width, height), Image.Resampling.BICUBIC))
+
+    @classmethod
+    def for_model(cls, model: str | PathLike[str]) -> ResizeSpec:
+        """The sizes of a model; nothing is downloaded.
+
+        Args:
+            model: a family (``qwen3_vl``), the hub name of a model of such a family
+                (``Qwen/Qwen3-VL-2B-Instruct``), or a folder with the model's ``processor_config.json``,
+                ``preprocessor_config.json`` or ``config.json``.
+
+        Raises:
+            ConfigError: the model is not known, with what is; or a file in the folder cannot be used.
+        """
+        name = str(model)
+        if name in FAMILIES:
+            return FAMILIES[name]
+        folder = Path(name).expanduser()
+        if folder.is_dir():
+            return _from_folder(folder)
+        family = _family_of_hub_name(name)
+        if family is None:
+            raise ConfigError(
+                f"unknown model {name!r}: not a folder, and not one of the known families: {', '.join(FAMILIES)} "
+                f"(or a hub name such as Qwen/Qwen3-VL-2B-Instruct)"
+            )
+        return FAMILIES[family]
+
+    @classmethod
+    def from_processor(cls, settings: Mapping[str, Any]) -> ResizeSpec:
+        """From an image processor's settings: its JSON file as a mapping, or what its ``to_dict()`` gives.
+
+        Missing values take the defaults of transformers' ``Qwen2VLImageProcessor``, the class of all the families.
+
+        Raises:
+            ConfigError: a value cannot be used, or the settings are of a processor that resizes differently.
+        """
+        kind = settings.get("image_processor_type")
+        if kind is not None and not str(kind).startswith("Qwen2VLImageProcessor"):
+            raise ConfigError(f"image_processor_type must be a Qwen2VLImageProcessor; got {kind!r}")
+        if not settings.get("do_resize", True) or settings.get("resample", 3) != Image.Resampling.BICUBIC:
+            raise ConfigError(
+                "the image processor must resize with the bicubic filter; got "
+                f"do_resize={settings.get('do_resize', True)!r}, resample={settings.get('resample', 3)!r}"
+            )
+        size = settings.get("size") or {"shortest_edge": 56 * 56, "longest_edge": 28 * 28 * 1280}
+        if not isinstance(size, Mapping):
+            raise ConfigError(f"size must hold shortest_edge and longest_edge (areas in pixels); got {size!r}")
+        # An explicit min_pixels or max_pixels overrides the size, as in the processor's constructor.
+        return cls(
+            patch_size=_first(settings.get("patch_size"), 14),
+            merge_size=_first(settings.get("merge_size"), 2),
+            min_pixels=_first(settings.get("min_pixels"), size.get("shortest_edge")),
+            max_pixels=_first(settings.get("max_pixels"), size.get("longest_edge")),
+        )
+
+
+_QWEN3 = ResizeSpec(patch_size=16, merge_size=2, min_pixels=65536, max_pixels=16777216)
+_QWEN2 = ResizeSpec(patch_size=14, merge_size=2, min_pixels=3136, max_pixels=12845056)
+
+#: By ``model_type``, as the published models of each family are configured.
+FAMILIES: dict[str, ResizeSpec] = {
+    "qwen3_vl": _QWEN3,
+    "qwen3_vl_moe": _QWEN3,
+    "qwen3_5": _QWEN3,
+    "qwen3_5_moe": _QWEN3,
+    "qwen2_vl": _QWEN2,
+    "qwen2_5_vl": _QWEN2,
+}
+
+# Dense and mixture-of-experts models of a generation resize alike.
+_HUB_NAMES = (
+    (r"qwen3-vl-\d", "qwen3_vl"),
+    (r"qwen3\.5-\d", "qwen3_5"),
+    (r"qwen2\.5-vl-\d", "qwen2_5_vl"),
+    (r"qwen2-vl-\d", "qwen2_vl"),
+)
+
+
+def _first(*values: Any) -> Any:
+    return next((value for value in values if value is not None), None)
+
+
+def _family_of_hub_name(name: str) -> str | None:
+    """``owner/name`` or ``name``; anything with more slashes is a folder that is not there."""
+    if not re.fullmatch(r"([\w-][\w.-]*/)?[\w-][\w.-]*", name):
+        return None
+    model = name.split("/")[-1].lower()
+    return next((family for pattern, family in _HUB_NAMES if re.match(pattern, model)), None)
+
+
+def _from_folder(folder: Path) -> ResizeSpec:
+    """The image processor's settings where there are any, in transformers' order; else what the model's config says."""
+    config = _json(folder / "config.json")
+    family = None if config is None else config.get("model_type")
+    if config is not None and family not in FAMILIES:
+        raise ConfigError(
+            f"{folder / 'config.json'}: model_type {family!r} is not one of the known families: {', '.join(FAMILIES)}"
+        )
+    path = folder / "processor_config.json"
+    settings = (_json(path) or {}).get("image_processor")
+    if settings is None:
+        path = folder / "preprocessor_config.json"
+        settings = _json(path)
+    try:
+        if settings is not None:
+            return ResizeSpec.from_processor(settings)
+        path = folder / "config.json"
+        if config is not None:
+            vision, known = config.get("vision_config") or {}, FAMILIES[config["model_type"]]
+            return ResizeSpec(
+                patch_size=_first(vision.get("patch_size"), known.patch_size),
+                merge_size=_first(vision.get("spatial_merge_size"), known.merge_size),
+                min_pixels=known.min_pixels,
+                max_pixels=known.max_pixels,
+            )
+    except (ConfigError, AttributeError) as error:  # AttributeError: a value where an object belongs
+        raise ConfigError(f"{path}: {error}") from error
+    raise ConfigError(
+        f"{folder}: no processor_config.json, preprocessor_config.json or config.json in this folder; "
+        f"name a model's folder, or one of the known families: {', '.join(FAMILIES)}"
+    )
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    """A JSON object from a file; None if there is no such file."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read as JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path}: must hold a JSON object; got {type(value).__name__}")
+    return value

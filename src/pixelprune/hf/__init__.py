@@ -1,0 +1,15 @@
+"""Hugging Face transformers: pruned processors, and models that take what they return.
+
+    >>> from pixelprune.hf import PrunedProcessor, enable
+    >>> processor = PrunedProcessor.from_pretrained("Qwen/Qwen3-VL-2B-Instruct", threshold=0.0)
+    >>> model = enable(AutoModelForImageTextToText.from_pretrained("Qwen/Qwen3-VL-2B-Instruct"))
+
+No class is patched: :func:`enable` changes one instance and :func:`disable` undoes it.
+"""
+
+from .enable import disable, enable, is_enabled
+from .families import FAMILIES
+from .image_processor import ImageReport, pruned_image_processor
+from .processor import PrunedProcessor
+
+__all__ = ["FAMILIES", "ImageReport", "PrunedProcessor", "disable", "enable", "is_enabled", "pruned_image_processor"]

@@ -1,0 +1,163 @@
+"""The stock processor of a Qwen-style model, with pruned images.
+
+Only two things differ from the stock class: an image's placeholder has as many tokens as blocks are kept, and
+``position_ids`` are returned, because the kept tokens keep the positions they have in the full grid.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from transformers import AutoConfig, BatchFeature, ProcessorMixin
+
+from ..config import Method, Metric, PruneConfig
+from ..errors import PrunedInputError
+from .families import Family, family_of
+from .image_processor import SELECTIONS, ImageReport, ImageSelection, pruned_image_processor
+from .positions import RopeIndex, pruned_positions, rope_index_of
+
+
+class PrunedProcessor:
+    """A processor that prunes images; load one with :meth:`from_pretrained`.
+
+    The object returned is an instance of a subclass of the family's stock processor (so of ``ProcessorMixin``), is
+    called in every way the stock one is, and returns the keys that the model's ``forward`` takes: ``input_ids``,
+    ``attention_mask``, ``mm_token_type_ids``, ``position_ids`` of shape ``(4, batch, length)``, ``pixel_values`` of
+    kept patches only, and ``image_grid_thw`` with the full grids. Texts without images are processed as by the stock
+    processor. Videos are refused.
+
+    Attributes:
+        last_report: one :class:`~pixelprune.hf.ImageReport` per image of the latest call.
+    """
+
+    last_report: list[ImageReport]
+    family: Family
+    skip_tensor_conversion = [*ProcessorMixin.skip_tensor_conversion, SELECTIONS]
+    _rope_index: RopeIndex
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: Any,
+        *,
+        method: Method = "pred2d",
+        metric: Metric = "max",
+        threshold: float = 0.0,
+        anchored: bool = True,
+        max_tokens: int | None = None,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> Any:
+        """Load a model's processor and make it prune.
+
+        Args:
+            pretrained_model_name_or_path: a hub id or a local folder.
+            method, metric, threshold, anchored, max_tokens, seed: see :class:`pixelprune.PruneConfig`.
+            kwargs: what the stock ``from_pretrained`` takes (``revision``, ``cache_dir``, ``size``, ...).
+
+        Raises:
+            ConfigError: a setting is not allowed.
+            UnsupportedModelError: the model's family is not supported.
+        """
+        prune = PruneConfig(method, metric, threshold, anchored, max_tokens, seed)
+        hub = {k: kwargs[k] for k in ("revision", "cache_dir", "token", "local_files_only", "subfolder") if k in kwargs}
+        config = AutoConfig.from_pretrained(pretrained_model_name_or_path, **hub)
+        family = family_of(config.model_type)
+        processor_class = _pruned_class(getattr(transformers, family.processor))
+        processor = super(PrunedProcessor, processor_class).from_pretrained(pretrained_model_name_or_path, **kwargs)
+        processor.image_processor = pruned_image_processor(processor.image_processor, prune)
+        processor.family = family
+        processor.last_report = []
+        processor._rope_index = rope_index_of(config)
+        return processor
+
+    @property
+    def prune(self) -> PruneConfig:
+        """The settings. Assign a new :class:`pixelprune.PruneConfig` to change them."""
+        config: PruneConfig = self.image_processor.prune  # type: ignore[attr-defined]
+        return config
+
+    @prune.setter
+    def prune(self, config: PruneConfig) -> None:
+        self.image_processor.prune = config  # type: ignore[attr-defined]
+
+    def __call__(
+        self, images: Any = None, text: Any = None, videos: Any = None, audio: Any = None, **kwargs: Any
+    ) -> BatchFeature:
+        """As the stock processor's call; ``images`` need their ``text``, ``videos`` are refused.
+
+        Raises:
+            PrunedInputError: videos were passed, images without text, or placeholders that do not fit the images.
+        """
+        if videos is not None:
+            raise PrunedInputError(
+                f"PrunedProcessor takes images and text only; got videos. Process rows with videos with the stock "
+                f"{self.family.processor}"
+            )
+        if images is not None and text is None:
+            raise PrunedInputError("pruned images need their text (with one image placeholder each); got images alone")
+        batch: BatchFeature = super().__call__(images=images, text=text, audio=audio, **kwargs)  # type: ignore[misc]
+        selections: list[ImageSelection] = batch.pop(SELECTIONS, [])
+        self.last_report = [chosen.report for chosen in selections]
+        if selections:
+            batch["position_ids"] = self._positions(batch, [chosen.selection.kept_indices for chosen in selections])
+        return batch
+
+    def _positions(self, batch: BatchFeature, kept: list[Any]) -> Any:
+        """``position_ids`` of the batch, of its kind: a tensor, an array, or lists where rows are ragged."""
+        ids = batch["input_ids"]
+        rows = [np.asarray(row, dtype=np.int64) for row in ids]
+        masks = [np.asarray(mask, dtype=bool) for mask in batch.get("attention_mask", [np.ones(len(r)) for r in rows])]
+        positions = pruned_positions(
+            self._rope_index,
+            [row[mask] for row, mask in zip(rows, masks, strict=True)],
+            self.image_token_id,  # type: ignore[attr-defined]
+            np.asarray(batch["image_grid_thw"], dtype=np.int64),
+            kept,
+            self.image_processor.merge_size,  # type: ignore[attr-defined]
+        )
+        padded = []
+        for row, mask, position in zip(rows, masks, positions, strict=True):
+            full = np.zeros((4, len(row)), np.int64)
+            full[:, mask] = position
+            padded.append(full)
+        if isinstance(ids, torch.Tensor):
+            return torch.from_numpy(np.stack(padded, axis=1))
+        if isinstance(ids, np.ndarray):
+            return np.stack(padded, axis=1)
+        return [[row[axis].tolist() for row in padded] for axis in range(4)]
+
+    def replace_image_token(self, image_inputs: dict[str, Any], image_idx: int, **kwargs: Any) -> str:
+        """The placeholder of an image: one token per kept block."""
+        token: str = self.image_token  # type: ignore[attr-defined]
+        return token * image_inputs[SELECTIONS][image_idx].selection.num_kept
+
+    @classmethod
+    def get_attributes(cls) -> list[str]:
+        """Without the video processor, which would need torchvision."""
+        names: list[str] = super().get_attributes()  # type: ignore[misc]
+        return [name for name in names if name != "video_processor"]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the stock one: what is saved loads as the stock processor."""
+        own = ("family", "last_report", "_rope_index")
+        settings: dict[str, Any] = super().to_dict()  # type: ignore[misc]
+        return {name: value for name, value in settings.items() if name not in own}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (type(self).__mro__[2],), self.__dict__
+
+
+def _restore(stock_class: type) -> Any:
+    cls = _pruned_class(stock_class)
+    return cls.__new__(cls)
+
+
+@cache
+def _pruned_class(stock_class: type) -> Any:
+    # Under the stock name, so that what it saves loads with the stock class.
+    return type(stock_class.__name__, (PrunedProcessor, stock_class), {"__module__": __name__})

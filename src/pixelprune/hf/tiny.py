@@ -1,0 +1,158 @@
+"""Tiny models of the real architectures with random weights, for the self-check, tests and benchmarks.
+
+Small random weights hide errors: vision attention is nearly uniform, so wrong rotary positions or merged sequences
+still give the same tokens. The tower's ``qkv`` weights are therefore drawn wide, which makes attention peaked.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedTokenizerFast
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+from .families import family_of
+
+_SPECIAL = [
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+]
+
+_CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
+    "{% if message['content'] is string %}{{ message['content'] }}{% else %}{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>"
+    "{% elif part['type'] == 'video' %}<|vision_start|><|video_pad|><|vision_end|>"
+    "{% elif part['type'] == 'text' %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """A byte-level tokenizer with Qwen's special tokens: 263 tokens, no merges."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate(alphabet)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        additional_special_tokens=_SPECIAL,
+        padding_side="left",
+    )
+    fast.chat_template = _CHAT_TEMPLATE
+    return fast
+
+
+def tiny_config(model_type: str, tokenizer: PreTrainedTokenizerFast) -> Any:
+    """The config of a tiny model of a family: two or more layers of each kind that the architecture has."""
+    family = family_of(model_type)
+    ids = {token: tokenizer.convert_tokens_to_ids(token) for token in _SPECIAL}
+    patch = 16 if family.interpolated else 14
+    vision: dict[str, Any] = {"depth": 3, "num_heads": 4, "patch_size": patch, "spatial_merge_size": 2}
+    text: dict[str, Any] = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 32768,
+        "bos_token_id": None,
+        "eos_token_id": ids["<|im_end|>"],
+        "pad_token_id": ids["<|endoftext|>"],
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 2, 2]},
+    }
+    if model_type == "qwen2_vl":
+        vision |= {"embed_dim": 64, "hidden_size": 64}
+    elif family.windowed:
+        vision |= {"hidden_size": 64, "intermediate_size": 96, "out_hidden_size": 64, "fullatt_block_indexes": [1]}
+    else:
+        vision |= {"hidden_size": 64, "intermediate_size": 96, "out_hidden_size": 64, "num_position_embeddings": 144}
+        text |= {"head_dim": 16}
+        text["rope_parameters"]["mrope_interleaved"] = True
+    if model_type.startswith("qwen3_vl"):
+        vision["deepstack_visual_indexes"] = [0, 2]
+    if family.recurrent:
+        text |= {
+            "num_hidden_layers": 4,
+            "linear_num_key_heads": 2,
+            "linear_num_value_heads": 4,
+            "linear_key_head_dim": 16,
+            "linear_value_head_dim": 16,
+            "layer_types": ["linear_attention", "full_attention"] * 2,
+        }
+        text["rope_parameters"]["partial_rotary_factor"] = 1.0
+    if model_type.endswith("moe"):
+        text |= {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 64}
+        text |= {"shared_expert_intermediate_size": 64} if family.recurrent else {}
+    return AutoConfig.for_model(
+        model_type,
+        vision_config=vision,
+        text_config=text,
+        image_token_id=ids["<|image_pad|>"],
+        video_token_id=ids["<|video_pad|>"],
+        vision_start_token_id=ids["<|vision_start|>"],
+        vision_end_token_id=ids["<|vision_end|>"],
+        tie_word_embeddings=False,
+    )
+
+
+def sharpen(model: Any, seed: int = 0) -> Any:
+    """Redraw weights so that errors show: peaked vision attention, and a language model that looks at what it reads."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            wide = 0.45 if "visual" in name and "qkv" in name else 0.12 if parameter.ndim > 1 else 0.0
+            if wide:
+                noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float32)
+                parameter.copy_(noise.to(parameter.dtype) * wide)
+    return model
+
+
+def tiny_model(model_type: str = "qwen3_vl", seed: int = 0, dtype: torch.dtype = torch.float32) -> Any:
+    """A tiny sharpened model in evaluation mode, on the CPU."""
+    config = tiny_config(model_type, tiny_tokenizer())
+    return sharpen(AutoModelForImageTextToText.from_config(config, dtype=dtype), seed).eval()
+
+
+def build_tiny(folder: str | Path, model_type: str = "qwen3_vl", seed: int = 0, *, weights: bool = True) -> Path:
+    """Save a tiny model as a folder that stock ``from_pretrained`` loads: config, weights, tokenizer, image processor.
+
+    Args:
+        folder: where to; created.
+        model_type: one of the supported families.
+        seed: of the random weights.
+        weights: ``False`` leaves the weights out, for a processor alone.
+    """
+    folder = Path(folder)
+    family = family_of(model_type)
+    patch, mean, std, smallest, largest = (
+        (16, [0.5] * 3, [0.5] * 3, 65536, 16777216)
+        if family.interpolated
+        else (14, [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711], 3136, 12845056)
+    )
+    if weights:
+        tiny_model(model_type, seed).save_pretrained(folder)
+    else:
+        tiny_config(model_type, tiny_tokenizer()).save_pretrained(folder)
+    tokenizer = tiny_tokenizer()
+    tokenizer._set_processor_class(family.processor)
+    tokenizer.save_pretrained(folder)
+    Qwen2VLImageProcessorPil(
+        patch_size=patch,
+        merge_size=2,
+        image_mean=mean,
+        image_std=std,
+        size={"shortest_edge": smallest, "longest_edge": largest},
+    ).save_pretrained(folder)
+    return folder

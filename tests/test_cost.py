@@ -1,0 +1,313 @@
+"""The cost model, against PyTorch's FLOP counter on real architectures with random weights."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pixelprune import select
+from pixelprune.cost import KNOWN_MODELS, ModelShape, compare, prefill_cost
+from pixelprune.errors import ConfigError, UnsupportedModelError
+
+ROWS, COLS, TEXT = 5, 9, 22  # odd, so that attention windows are cut at the edges
+
+_TEXT = {
+    "vocab_size": 512,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]},
+}
+_MOE = {"num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 40}
+_LINEAR = {
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "linear_key_head_dim": 16,
+    "linear_value_head_dim": 8,
+}
+_VISION = {
+    "depth": 4,
+    "hidden_size": 48,
+    "intermediate_size": 80,
+    "num_heads": 4,
+    "out_hidden_size": 64,
+    "patch_size": 8,
+    "num_position_embeddings": 64,
+}
+_DEEPSTACK = {**_VISION, "deepstack_visual_indexes": [0, 2]}
+_IDS = {"image_token_id": 500, "video_token_id": 501, "vision_start_token_id": 502, "vision_end_token_id": 503}
+
+CONFIGS: dict[str, dict[str, Any]] = {
+    "qwen2_vl": {
+        "text_config": _TEXT,
+        "vision_config": {
+            "depth": 4,
+            "embed_dim": 48,
+            "hidden_size": 64,
+            "mlp_ratio": 2,
+            "num_heads": 4,
+            "patch_size": 8,
+        },
+    },
+    "qwen2_5_vl": {
+        "text_config": _TEXT,
+        "vision_config": {
+            "depth": 4,
+            "hidden_size": 48,
+            "intermediate_size": 80,
+            "num_heads": 4,
+            "out_hidden_size": 64,
+            "patch_size": 8,
+            "window_size": 32,
+            "fullatt_block_indexes": [1],
+        },
+    },
+    "qwen3_vl": {"text_config": {**_TEXT, "head_dim": 24}, "vision_config": _DEEPSTACK},
+    "qwen3_vl_moe": {"text_config": {**_TEXT, **_MOE, "mlp_only_layers": [1]}, "vision_config": _DEEPSTACK},
+    "qwen3_5": {"text_config": {**_TEXT, **_LINEAR, "head_dim": 16}, "vision_config": _VISION},
+    "qwen3_5_moe": {
+        "text_config": {**_TEXT, **_LINEAR, **_MOE, "head_dim": 16, "shared_expert_intermediate_size": 24},
+        "vision_config": _VISION,
+    },
+}
+
+
+def _config(model_type: str) -> Any:
+    from transformers import CONFIG_MAPPING
+
+    return CONFIG_MAPPING[model_type](**CONFIGS[model_type], **_IDS)
+
+
+def _counted(model_type: str) -> tuple[dict[str, dict[str, int]], int]:
+    """FLOPs by part and kind of a real prefill, and the bytes of its KV cache."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+    from transformers import AutoModelForImageTextToText
+
+    torch.manual_seed(0)
+    # The counter does not know fused attention on the CPU nor grouped products of experts.
+    model = AutoModelForImageTextToText.from_config(
+        _config(model_type), attn_implementation="eager", experts_implementation="eager"
+    ).eval()
+    blocks = ROWS * COLS
+    input_ids = torch.tensor([[502] + [500] * blocks + [503] + list(range(10, 8 + TEXT))])
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        output = model(
+            input_ids=input_ids,
+            mm_token_type_ids=(input_ids == 500).long(),
+            pixel_values=torch.randn(blocks * 4, 3 * 2 * 8 * 8),
+            image_grid_thw=torch.tensor([[1, ROWS * 2, COLS * 2]]),
+            logits_to_keep=1,
+            use_cache=True,
+        )
+    counts = {
+        name.rsplit(".", 1)[-1]: {str(op).removeprefix("aten."): flops for op, flops in by_op.items()}
+        for name, by_op in counter.get_flop_counts().items()
+    }
+    cache = sum(
+        t.numel() * t.element_size()
+        for layer in output.past_key_values.layers
+        for t in (getattr(layer, "keys", None), getattr(layer, "values", None))
+        if isinstance(t, torch.Tensor)
+    )
+    return counts, cache
+
+
+def _weights(by_op: dict[str, int]) -> int:
+    return by_op.get("mm", 0) + by_op.get("addmm", 0) + by_op.get("convolution", 0)
+
+
+@pytest.mark.parametrize("model_type", CONFIGS)
+def test_formulas_equal_the_flop_counter(model_type: str) -> None:
+    counts, cache = _counted(model_type)
+    shape = ModelShape.from_config({"model_type": model_type, **CONFIGS[model_type]})
+    cost = prefill_cost(shape, np.ones((ROWS, COLS), bool), TEXT, dtype_bytes=4)
+    tokens = ROWS * COLS + TEXT
+    assert (cost.patches, cost.image_tokens, cost.tokens) == (4 * ROWS * COLS, ROWS * COLS, tokens)
+    assert cost.vit_linear_flops == _weights(counts["visual"])
+    assert cost.vit_attention_flops == counts["visual"]["bmm"]
+    assert cost.kv_cache_bytes == cache
+    text = counts["language_model"]
+    linear_layers = shape.text.layers - shape.text.full_attention_layers
+    # The reference convolution of linear attention also computes the kernel - 1 outputs that it pads with.
+    mixed = 2 * 2 * 16 + 4 * 8
+    padding = 2 * linear_layers * mixed * 4 * 3
+    assert cost.llm_linear_flops == _weights(text) + _weights(counts["lm_head"]) - padding
+    if not linear_layers:
+        # The counter counts the masked half of causal attention, too.
+        assert cost.llm_attention_flops == text["bmm"] * (tokens + 1) // (2 * tokens)
+    else:
+        # Chunked reference kernels do more than the recurrence; full attention alone does less than is counted.
+        assert 0 < cost.llm_attention_flops < text["bmm"]
+
+
+@pytest.mark.parametrize("model_type", ["qwen2_5_vl", "qwen3_vl"])
+def test_a_wrong_shape_does_not_equal_the_flop_counter(model_type: str) -> None:
+    """The control of the test above: each number of the shape is seen by it."""
+    shape = ModelShape.from_config({"model_type": model_type, **CONFIGS[model_type]})
+    full = np.ones((ROWS, COLS), bool)
+    right = prefill_cost(shape, full, TEXT)
+    vision_fields = ["hidden", "intermediate", "patch_size", "temporal_patch_size", "in_channels", "out_hidden"]
+    vision_fields += ["mlp_matrices", "deepstack_mergers", "depth" if model_type == "qwen2_5_vl" else "merge_size"]
+    for field in vision_fields:
+        wrong = replace(shape, vision=replace(shape.vision, **{field: getattr(shape.vision, field) + 1}))
+        assert prefill_cost(wrong, full, TEXT).vit_flops != right.vit_flops, field
+    for field in ["layers", "hidden", "intermediate", "heads", "kv_heads", "head_dim", "vocab", "gated_attention"]:
+        wrong = replace(shape, text=replace(shape.text, **{field: getattr(shape.text, field) + 1}))
+        assert prefill_cost(wrong, full, TEXT).llm_flops != right.llm_flops, field
+
+
+@pytest.mark.parametrize("model_type", CONFIGS)
+def test_a_config_object_and_its_saved_folder_give_the_same_shape(model_type: str, tmp_path: Path) -> None:
+    config = _config(model_type)
+    config.save_pretrained(tmp_path)
+    expected = ModelShape.from_config({"model_type": model_type, **CONFIGS[model_type]})
+    assert ModelShape.from_config(config) == expected
+    assert ModelShape.from_config(tmp_path) == ModelShape.from_config(str(tmp_path / "config.json")) == expected
+    changed = json.loads((tmp_path / "config.json").read_text())
+    changed["vision_config"]["depth"] += 1
+    assert ModelShape.from_config(changed) != expected
+
+
+@pytest.mark.parametrize("model_type", CONFIGS)
+def test_defaults_are_those_of_transformers(model_type: str) -> None:
+    """A published config leaves vision keys out; the defaults here must be the ones that the model is built with."""
+    from transformers import CONFIG_MAPPING
+
+    text = {k: v for k, v in CONFIGS[model_type]["text_config"].items() if not k.startswith(("linear_", "head_dim"))}
+    theirs = CONFIG_MAPPING[model_type](text_config=dict(text), vision_config={})
+    assert ModelShape.from_config({"model_type": model_type, "text_config": text}) == ModelShape.from_config(theirs)
+
+
+def _slow_windows(keep: np.ndarray, side: int) -> int:
+    """Sum of squared patch counts over windows, patch by patch."""
+    total = 0
+    for top in range(0, keep.shape[0], side):
+        for left in range(0, keep.shape[1], side):
+            inside = sum(
+                4
+                for r in range(top, min(top + side, keep.shape[0]))
+                for c in range(left, min(left + side, keep.shape[1]))
+                if keep[r, c]
+            )
+            total += inside**2
+    return total
+
+
+def test_pruned_windows_are_counted_one_by_one() -> None:
+    shape = ModelShape.from_config("Qwen2.5-VL-3B")
+    assert (shape.vision.window_blocks, shape.vision.full_attention_layers, shape.vision.depth) == (4, 4, 32)
+    keep = np.random.default_rng(0).random((11, 14)) < 0.4
+    kept = int(keep.sum())
+    expected = 4 * 1280 * (4 * (4 * kept) ** 2 + 28 * _slow_windows(keep, 4))
+    assert prefill_cost(shape, keep).vit_attention_flops == expected
+    # A bare count takes windows as full: more than the mask, and exact for a grid of whole windows.
+    assert prefill_cost(shape, kept).vit_attention_flops > expected
+    whole = np.ones((8, 12), bool)
+    assert prefill_cost(shape, whole) == prefill_cost(shape, 96)
+
+
+def test_compare_takes_selections_and_counts() -> None:
+    shape = ModelShape.from_config("Qwen/Qwen3-VL-2B-Instruct")
+    assert shape.block_size == 32
+    image = np.zeros((320, 640, 3), np.uint8)
+    image[:160] = np.random.default_rng(0).integers(0, 256, (160, 640, 3))
+    selection = select(image, block_size=32)
+    total, kept = selection.num_blocks, selection.num_kept
+    assert kept < total
+    by_selection = compare(shape, selection, text_tokens=30)
+    assert by_selection == compare(shape, (total, kept), text_tokens=30)
+    assert by_selection.full == prefill_cost(shape, total, 30)
+    assert by_selection.pruned == prefill_cost(shape, kept, 30)
+    assert by_selection.retain_ratio == selection.retain_ratio
+    assert by_selection.kv_cache_ratio == (kept + 30) / (total + 30)
+    assert 0 < by_selection.flops_ratio < 1
+    unpruned = compare(shape, (total, total))
+    assert unpruned.flops_ratio == unpruned.kv_cache_ratio == unpruned.retain_ratio == 1
+
+
+def test_several_images_share_the_text_model_but_not_the_tower() -> None:
+    shape = ModelShape.from_config("Qwen3-VL-8B")
+    one, two = prefill_cost(shape, 100), prefill_cost(shape, [100, 100])
+    assert two.vit_flops == 2 * one.vit_flops
+    assert two.llm_attention_flops == one.llm_attention_flops * 200 * 201 // (100 * 101)
+    assert two.llm_attention_flops > 2 * one.llm_attention_flops
+    assert compare(shape, [(100, 40), (100, 60)]).pruned == prefill_cost(shape, [40, 60])
+
+
+@pytest.mark.parametrize(
+    ("name", "billions"),
+    # Sizes on the models' cards: parameters, in 10**9.
+    [("Qwen3-VL-2B", 2.1), ("Qwen3-VL-4B", 4.4), ("Qwen3-VL-8B", 8.8), ("Qwen2.5-VL-3B", 3.8), ("Qwen2.5-VL-7B", 8.3)],
+)
+def test_known_models_have_the_published_number_of_parameters(name: str, billions: float) -> None:
+    import torch
+    from transformers import CONFIG_MAPPING, AutoModelForImageTextToText
+
+    config = json.loads(json.dumps(KNOWN_MODELS[name]))
+    tied = name in ("Qwen3-VL-2B", "Qwen3-VL-4B", "Qwen2.5-VL-3B")
+    rope = {"rope_type": "default", "rope_theta": 5e6, "mrope_section": [24, 20, 20]}
+    text = config.pop("text_config", None) or {k: v for k, v in config.items() if isinstance(v, int)}
+    with torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(
+            CONFIG_MAPPING[config["model_type"]](
+                text_config={**text, "rope_parameters": rope},
+                vision_config=config["vision_config"],
+                tie_word_embeddings=tied,
+            )
+        )
+    parameters = sum(p.numel() for p in model.parameters())
+    assert abs(parameters / 1e9 - billions) < 0.05
+    assert ModelShape.from_config(model.config) == ModelShape.from_config(name)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("no-such-model", "known are Qwen3-VL-2B"),
+        ({"model_type": "llava"}, "qwen2_5_vl, qwen2_vl"),
+        (
+            {"model_type": "qwen3_vl", "text_config": {"num_hidden_layers": 2}},
+            "hidden_size as a whole number; got None",
+        ),
+        ({"model_type": "qwen2_vl", "use_sliding_window": True, **_TEXT}, "use_sliding_window"),
+        (3, "got int"),
+    ],
+)
+def test_unknown_models_are_refused(source: Any, message: str) -> None:
+    with pytest.raises(UnsupportedModelError, match=message):
+        ModelShape.from_config(source)
+
+
+def test_a_file_that_is_no_config_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(UnsupportedModelError, match="not JSON"):
+        ModelShape.from_config(tmp_path)
+    (tmp_path / "config.json").write_text("[1]")
+    with pytest.raises(UnsupportedModelError, match="JSON object"):
+        ModelShape.from_config(tmp_path)
+
+
+def test_bad_counts_are_refused() -> None:
+    shape = ModelShape.from_config("qwen3-vl-2b")
+    for blocks in (0, -1, 1.5, np.zeros((2, 2), bool), np.ones(4, bool), np.ones((2, 2))):
+        with pytest.raises(ConfigError):
+            prefill_cost(shape, blocks)
+    with pytest.raises(ConfigError, match="text_tokens"):
+        prefill_cost(shape, 4, -1)
+    with pytest.raises(ConfigError, match="dtype_bytes"):
+        prefill_cost(shape, 4, 0, 0)
+    with pytest.raises(ConfigError, match="kept <= blocks"):
+        compare(shape, (4, 5))
+    with pytest.raises(ConfigError, match="selection or a pair"):
+        compare(shape, 4)

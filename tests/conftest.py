@@ -1,0 +1,72 @@
+"""The real images that tests run on, resized as a model's image processor would resize them."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+TESTS = Path(__file__).parent
+EXAMPLES = TESTS.parent / "examples" / "images"
+#: Per image, by original file name: its resized (width, height), and the kept blocks of the authors' implementation.
+UPSTREAM = json.loads((TESTS / "data" / "upstream.json").read_text())
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--corpus",
+        metavar="DIR",
+        type=Path,
+        help="also compare every image of this folder that tests/data/upstream.json knows by its file name",
+    )
+
+
+def example_files():
+    """The paths of the example images, by original file name."""
+    with (EXAMPLES / "manifest.csv").open(newline="") as file:
+        return {row["original"]: EXAMPLES / row["file"] for row in csv.DictReader(file)}
+
+
+def corpus_files(config):
+    """The paths of the images under ``--corpus``, by file name; none without the option."""
+    folder = config.getoption("--corpus")
+    if folder is None:
+        return {}
+    files = {name: folder / name for name in UPSTREAM if (folder / name).is_file()}
+    if not files:
+        raise pytest.UsageError(f"--corpus: {folder} has no image that tests/data/upstream.json names")
+    return files
+
+
+@functools.cache
+def load(path, resized):
+    """uint8 (H, W, 3), read-only: the image at a (width, height), by Pillow's bicubic filter."""
+    with Image.open(path) as image:
+        pixels = np.array(image.convert("RGB").resize(resized, Image.Resampling.BICUBIC))
+    pixels.flags.writeable = False
+    return pixels
+
+
+def pytest_generate_tests(metafunc):
+    """Run a test of ``real_path`` or ``real_pixels`` once per example image, and once per image of the corpus."""
+    if "real_path" in metafunc.fixturenames:
+        files = [*example_files().items(), *corpus_files(metafunc.config).items()]
+        ids = [path.name if path.parent == EXAMPLES else f"corpus/{name}" for name, path in files]
+        metafunc.parametrize("real_name, real_path", files, ids=ids)
+
+
+@pytest.fixture
+def real_pixels(real_name, real_path):
+    """uint8 (H, W, 3), H and W multiples of 32: the image that the test runs on."""
+    return load(real_path, tuple(UPSTREAM[real_name]["resized"]))
+
+
+@pytest.fixture(scope="session")
+def examples():
+    """The example images by file name, each uint8 (H, W, 3), H and W multiples of 32."""
+    return {path.name: load(path, tuple(UPSTREAM[original]["resized"])) for original, path in example_files().items()}

@@ -1,0 +1,36 @@
+"""Random images with the structure that the rules look for: repeats, near repeats, stripes, gradients."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import strategies as st
+
+#: Differences on both sides of the 8-bit levels of THRESHOLDS.
+STEPS = (1, 2, 5, 6, 12, 13, 76, 77, 255)
+THRESHOLDS = (0, 0.004, 0.02, 0.05, 0.3, 1)
+BLOCK_SIZES = (1, 3, 4, 5, 7, 8, 10, 14, 28, 32)
+
+
+def grids(longest=6):
+    """Rows and columns of blocks; one row, one column and one block are frequent."""
+    short, long = st.integers(1, longest), st.integers(1, 2 * longest)
+    return st.one_of(st.tuples(short, short), st.tuples(st.just(1), long), st.tuples(long, st.just(1)))
+
+
+@st.composite
+def images(draw, longest=6):
+    """A uint8 image (H, W, 1 or 3) and its block size."""
+    size = draw(st.sampled_from(BLOCK_SIZES))
+    rows, cols = draw(grids(longest))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    shape = (size, size, draw(st.sampled_from((1, 3))))
+    tiles = [rng.integers(0, 256, shape) if draw(st.booleans()) else np.full(shape, draw(st.integers(0, 255)))]
+    for _ in range(draw(st.integers(0, 3))):
+        step = draw(st.sampled_from(STEPS)) * draw(st.sampled_from((-1, 1)))
+        where = rng.random(shape) < draw(st.sampled_from((0.1, 0.9, 1)))
+        tiles.append(tiles[draw(st.integers(0, len(tiles) - 1))] + step * where)
+    layout = draw(st.sampled_from(((rows, cols), (rows, 1), (1, cols))))  # free, by row, by column
+    table = np.broadcast_to(rng.integers(0, len(tiles), layout), (rows, cols))
+    down, right = (draw(st.sampled_from((0, 0, 1, 3, 6))) for _ in range(2))
+    blocks = [[tiles[table[r, c]] + down * r + right * c for c in range(cols)] for r in range(rows)]
+    return np.clip(np.vstack([np.hstack(row) for row in blocks]), 0, 255).astype(np.uint8), size

@@ -1,0 +1,127 @@
+"""Settings are validated where they are made, and say what was seen."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+
+from pixelprune import PixelPruneError, PruneConfig
+from pixelprune.config import METHODS, METRICS
+from pixelprune.errors import ConfigError
+
+
+def test_the_defaults_are_exact_pred2d():
+    config = PruneConfig()
+    assert config == PruneConfig("pred2d", "max", 0.0, True, None, 0)
+    assert config.level == 0
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("metric", METRICS)
+def test_every_method_and_metric_is_allowed(method, metric):
+    config = PruneConfig(method=method, metric=metric, threshold=1, anchored=False, max_tokens=1, seed=2**40)
+    assert dataclasses.astuple(config) == (method, metric, 1, False, 1, 2**40)
+
+
+def test_the_lists_of_methods_and_metrics():
+    assert METHODS == ("pred2d", "adaptive", "raster", "serpentine", "components", "random")
+    assert METRICS == ("max", "mae", "rmse")
+
+
+@pytest.mark.parametrize(
+    "settings, seen",
+    [
+        ({"method": "pred3d"}, "pred2d, adaptive, raster, serpentine, components, random; got 'pred3d'"),
+        ({"method": "Pred2D"}, "got 'Pred2D'"),
+        ({"method": None}, "method .* got None"),
+        ({"method": ["pred2d"]}, r"method .* got \['pred2d'\]"),
+        ({"metric": "l2"}, "max, mae, rmse; got 'l2'"),
+        ({"metric": 0}, "metric .* got 0"),
+        ({"threshold": -0.01}, "from 0 to 1 .* got -0.01"),
+        ({"threshold": 1.01}, "from 0 to 1 .* got 1.01"),
+        ({"threshold": 5}, "from 0 to 1 .* got 5"),
+        ({"threshold": math.nan}, "got nan"),
+        ({"threshold": math.inf}, "got inf"),
+        ({"threshold": "0.02"}, "got '0.02'"),
+        ({"threshold": b"0.02"}, "got b'0.02'"),
+        ({"threshold": True}, "threshold .* got True"),
+        ({"threshold": np.True_}, r"threshold .* got np\.True_"),
+        ({"threshold": None}, "threshold .* got None"),
+        ({"threshold": [0.1]}, r"threshold .* got \[0.1\]"),
+        ({"threshold": np.array([0.5])}, r"threshold .* got array\(\[0.5\]\)"),
+        ({"threshold": 0.5j}, "threshold .* got 0.5j"),
+        ({"anchored": 1}, "anchored .* got 1"),
+        ({"anchored": "no"}, "anchored .* got 'no'"),
+        ({"anchored": None}, "anchored .* got None"),
+        ({"max_tokens": 0}, "max_tokens .* at least 1.* got 0"),
+        ({"max_tokens": -5}, "max_tokens .* got -5"),
+        ({"max_tokens": 10.0}, "max_tokens .* got 10.0"),
+        ({"max_tokens": "10"}, "max_tokens .* got '10'"),
+        ({"max_tokens": True}, "max_tokens .* got True"),
+        ({"max_tokens": np.array([3])}, r"max_tokens .* got array\(\[3\]\)"),
+        ({"seed": -1}, "seed .* got -1"),
+        ({"seed": 0.5}, "seed .* got 0.5"),
+        ({"seed": None}, "seed .* got None"),
+        ({"seed": np.array([3])}, r"seed .* got array\(\[3\]\)"),
+    ],
+)
+def test_a_value_that_is_not_allowed_is_named(settings, seen):
+    with pytest.raises(ConfigError, match=seen) as caught:
+        PruneConfig(**settings)
+    assert isinstance(caught.value, (PixelPruneError, ValueError))
+    assert next(iter(settings)) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"threshold": np.float32(0.5)},
+        {"threshold": np.float64(0)},
+        {"threshold": 1},
+        {"max_tokens": np.int64(7)},
+        {"max_tokens": 10**9},
+        {"seed": np.uint32(7)},
+    ],
+)
+def test_numbers_of_other_types_are_allowed(settings):
+    (name, value), *_ = settings.items()
+    assert getattr(PruneConfig(**settings), name) == value
+
+
+@pytest.mark.parametrize(
+    "threshold, level",
+    [
+        (0, 0),
+        (0.0039, 0),
+        (0.004, 1),
+        (0.02, 5),
+        (0.05, 12),
+        (0.5, 127),
+        (0.9999, 254),
+        (1, 255),
+        *((level / 255, level) for level in range(256)),
+        *((math.nextafter(level / 255, 0), level) for level in range(1, 256)),  # a fraction written a bit too low
+        *(((level - 0.001) / 255, level - 1) for level in range(1, 256)),
+    ],
+)
+def test_the_level_of_a_threshold(threshold, level):
+    assert PruneConfig(threshold=threshold).level == level
+
+
+def test_settings_are_frozen_and_replaced_with_validation():
+    config = PruneConfig("raster", threshold=0.02)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.threshold = 0.5
+    changed = config.replace(threshold=0.05, max_tokens=9)
+    assert changed == PruneConfig("raster", threshold=0.05, max_tokens=9)
+    assert config == PruneConfig("raster", threshold=0.02)
+    assert changed != config
+    assert len({config, changed, PruneConfig("raster", threshold=0.02)}) == 2
+    with pytest.raises(ConfigError, match="got 2"):
+        config.replace(threshold=2)
+    with pytest.raises(TypeError):
+        config.replace(treshold=0.1)

@@ -1,0 +1,225 @@
+"""``select`` takes an image however it lies in memory, from any thread, within any budget, and refuses the rest."""
+
+from __future__ import annotations
+
+import itertools
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from strategies import images
+
+from pixelprune import PixelPruneError, PruneConfig, select
+from pixelprune.config import METHODS, METRICS
+from pixelprune.errors import BudgetError, ImageError
+from pixelprune.rule import _within_budget
+
+
+def unaligned(image):
+    """A copy that starts at an odd address."""
+    buffer = np.zeros(image.size + 8, np.uint8)
+    start = 1 - buffer.ctypes.data % 2
+    copy = buffer[start : start + image.size].reshape(image.shape)
+    copy[:] = image
+    assert copy.ctypes.data % 2 == 1
+    return copy
+
+
+def read_only(image):
+    copy = image.copy()
+    copy.flags.writeable = False
+    return copy
+
+
+def cut_out(image):
+    """A view into a larger image, whose rows are longer."""
+    frame = np.pad(image, ((3, 5), (7, 2), (0, 0)), constant_values=99)
+    return frame[3 : 3 + image.shape[0], 7 : 7 + image.shape[1]]
+
+
+LAYOUTS = {
+    "Fortran order": np.asfortranarray,
+    "upside down": lambda image: image[::-1].copy()[::-1],
+    "mirrored": lambda image: image[:, ::-1].copy()[:, ::-1],
+    "channels reversed": lambda image: image[..., ::-1].copy()[..., ::-1],
+    "transposed": lambda image: image.transpose(1, 0, 2).copy().transpose(1, 0, 2),
+    "channels first": lambda image: image.transpose(2, 0, 1).copy().transpose(1, 2, 0),
+    "every second": lambda image: image.repeat(2, axis=0).repeat(2, axis=1)[::2, ::2],
+    "cut out": cut_out,
+    "without alpha": lambda image: np.pad(image, ((0, 0), (0, 0), (0, 1)), constant_values=7)[..., :-1],
+    "read-only": read_only,
+    "unaligned": unaligned,
+    "subclass": lambda image: image.view(np.memmap),
+}
+
+
+def same(a, b):
+    choices_equal = np.array_equal(a.row_predictors, b.row_predictors)  # of None and None, too
+    return np.array_equal(a.source, b.source) and a.level == b.level and choices_equal
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+@settings(max_examples=25, deadline=None)
+@given(drawn=images(), threshold=st.sampled_from((0, 0.02)), metric=st.sampled_from(METRICS))
+def test_memory_layout_does_not_matter(layout, drawn, threshold, metric):
+    image, size = drawn
+    other = layout(image)
+    before, writeable = other.copy(), other.flags.writeable
+    assert np.array_equal(other, image)
+    for method in METHODS:
+        config = PruneConfig(method, metric, threshold)
+        assert same(select(other, config, block_size=size), select(image, config, block_size=size)), method
+    assert np.array_equal(other, before)
+    assert other.flags.writeable == writeable
+
+
+def test_comparison_of_layouts_sees_other_pixels(examples):
+    """Control: had strides been ignored, the image would have read upside down, and the result been another."""
+    image = examples["docs-page.png"]
+    for method in METHODS:
+        config = PruneConfig(method)
+        assert not same(select(image, config), select(np.ascontiguousarray(image[::-1]), config)), method
+
+
+def test_many_threads_at_once(examples):
+    names = ("docs-page.png", "slide.png", "phone.png", "dashboard-dark.png")
+    configs = [PruneConfig(method, threshold=threshold) for method in METHODS for threshold in (0, 0.05)]
+    jobs = list(itertools.product(names, configs))
+    alone = [select(examples[name], config) for name, config in jobs]
+    with ThreadPoolExecutor(16) as pool:
+        together = list(pool.map(lambda job: select(examples[job[0]], job[1]), jobs * 3))
+    assert all(same(a, b) for a, b in zip(alone * 3, together, strict=True))
+    assert not same(alone[0], alone[1])
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    drawn=images(),
+    method=st.sampled_from(METHODS),
+    metric=st.sampled_from(METRICS),
+    threshold=st.sampled_from((0, 0.02, 0.5)),
+    anchored=st.booleans(),
+)
+def test_a_budget_finds_the_lowest_level_that_fits(drawn, method, metric, threshold, anchored):
+    image, size = drawn
+    config = PruneConfig(method, metric, threshold, anchored)
+    by_level = {
+        level: select(image, config.replace(threshold=level / 255), block_size=size)
+        for level in range(config.level, 256)
+    }
+    for budget in range(1, by_level[config.level].num_kept + 1):
+        lowest = next(level for level, selection in by_level.items() if selection.num_kept <= budget)
+        selection = select(image, config.replace(max_tokens=budget), block_size=size)
+        assert selection.level == lowest
+        assert same(selection, by_level[lowest])
+        assert selection.num_kept <= budget
+
+
+def test_kept_counts_can_rise_with_the_level(examples):
+    """Why every level is tried: of this image, level 6 keeps more than level 5, so halving could miss the lowest."""
+    image = examples["dashboard-4k.png"]
+    counts = {level: select(image, PruneConfig(threshold=level / 255)).num_kept for level in range(8)}
+    rises = [level for level in range(1, 8) if counts[level] > counts[level - 1]]
+    assert rises
+    budget = counts[rises[0] - 1]
+    assert select(image, PruneConfig(max_tokens=budget)).level == min(n for n in counts if counts[n] <= budget)
+
+
+def test_a_budget_that_is_roomy_changes_nothing(examples):
+    image = examples["slide.png"]
+    for method in METHODS:
+        config = PruneConfig(method, threshold=0.02)
+        assert same(select(image, config.replace(max_tokens=10**9)), select(image, config))
+
+
+def test_a_budget_that_no_level_meets_names_the_least_count():
+    """Level 255 makes all blocks equal, so no image gets there; a walk that always keeps more stands in."""
+    levels = []
+
+    def walk(method, metric, limit, anchored, budget):
+        kept = 9 - (limit == 130)
+        levels.append(limit)
+        return None, None, min(kept, budget + 1)
+
+    with pytest.raises(BudgetError, match="at most 7 blocks; the least reachable count is 8"):
+        _within_budget(walk, "pred2d", PruneConfig(max_tokens=7, threshold=0.5), 3072)
+    assert set(levels) == set(range(127, 256))
+    assert _within_budget(walk, "pred2d", PruneConfig(max_tokens=8), 3072) == (None, None, 130)
+
+
+def blank(*shape, dtype=np.uint8):
+    return np.zeros(shape, dtype)
+
+
+@pytest.mark.parametrize(
+    "image, block_size, seen",
+    [
+        (blank(32, 32, 3, dtype=np.float32), 32, "must be uint8.* got float32"),
+        (blank(32, 32, 3, dtype=np.int8), 32, "must be uint8.* got int8"),
+        (blank(32, 32, 3, dtype=bool), 32, "must be uint8.* got bool"),
+        (blank(32, 32, 3).tolist(), 32, "numpy array or a torch tensor; got list"),
+        (Image.new("RGB", (32, 32)), 32, "numpy array or a torch tensor; got Image"),
+        (None, 32, "numpy array or a torch tensor; got NoneType"),
+        (blank(32, 32), 32, r"channels last; got shape \(32, 32\)"),
+        (blank(1, 32, 32, 3), 32, r"channels last; got shape \(1, 32, 32, 3\)"),
+        (blank(3, 32, 32), 32, r"channels last; got shape \(3, 32, 32\)"),
+        (blank(32, 32, 4), 32, r"channels last; got shape \(32, 32, 4\)"),
+        (blank(32, 32, 0), 32, r"channels last; got shape \(32, 32, 0\)"),
+        (blank(0, 32, 3), 32, "not 0; got 0 x 32"),
+        (blank(32, 0, 3), 32, "not 0; got 32 x 0"),
+        (blank(33, 32, 3), 32, "multiples of block_size=32 and not 0; got 33 x 32"),
+        (blank(32, 31, 3), 32, "multiples of block_size=32 and not 0; got 32 x 31"),
+        (blank(32, 32, 3), 28, "multiples of block_size=28 and not 0; got 32 x 32"),
+        (blank(32, 32, 3), 0, "block_size must be .* got 0"),
+        (blank(32, 32, 3), -32, "block_size must be .* got -32"),
+        (blank(32, 32, 3), 32.0, "block_size must be .* got 32.0"),
+        (blank(32, 32, 3), "32", "block_size must be .* got '32'"),
+        (blank(32, 32, 3), None, "block_size must be .* got None"),
+        (blank(32, 32, 3), True, "block_size must be .* got True"),
+        (blank(32, 32, 3), np.array([32]), r"block_size must be .* got array\(\[32\]\)"),
+    ],
+)
+def test_an_image_that_cannot_be_used_is_refused_with_what_was_seen(image, block_size, seen):
+    with pytest.raises(ImageError, match=seen) as caught:
+        select(image, block_size=block_size)
+    assert isinstance(caught.value, (PixelPruneError, ValueError))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("integer", [int, np.int64, np.uint8])
+def test_any_integer_is_a_block_size(integer, examples):
+    image = examples["slide.png"]
+    selection = select(image, block_size=integer(32))
+    assert same(selection, select(image))
+    assert np.array_equal(selection.reconstruct(image), image)
+    assert type(selection.block_size) is int
+
+
+def test_reconstruct_reads_kept_blocks_only(examples):
+    image = examples["docs-page.png"]
+    selection = select(image)
+    dropped = ~selection.keep.repeat(32, axis=0).repeat(32, axis=1)
+    spoiled = image.copy()
+    spoiled[dropped] = 77
+    assert not np.array_equal(spoiled, image)
+    assert np.array_equal(selection.reconstruct(spoiled), image)
+    spoiled[~dropped] += 1
+    assert not np.array_equal(selection.reconstruct(spoiled), image)
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (64, 96, 3), (32, 64, 3), (1, 64, 64, 3)])
+def test_reconstruct_refuses_another_image(shape):
+    selection = select(blank(64, 64, 3))
+    with pytest.raises(ImageError, match="of 64 x 64") as caught:
+        selection.reconstruct(blank(*shape))
+    assert str(shape) in str(caught.value)
+
+
+def test_a_selection_says_what_it_is(examples):
+    selection = select(examples["slide.png"])
+    rows, cols = selection.grid
+    assert repr(selection).startswith(f"Selection({selection.num_kept} of {rows * cols} blocks kept (")
+    assert repr(selection).endswith(f", {rows} x {cols})")

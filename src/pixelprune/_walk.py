@@ -75,7 +75,7 @@ def _same(words, pixels, cols, size, metric, limit, i, j):  # type: ignore[no-un
 
 @jit
 def _predict_row(words, pixels, cols, size, metric, limit, anchored, predictor, row, above_source, source, budget):  # type: ignore[no-untyped-def]
-    """Walk one row with one predictor, given the sources of the row above; write the row's own and return its kept count."""
+    """Walk one row with one predictor, given the sources of the row above. Writes the row's own; returns its kept count."""
     start = row * cols
     kept = 0
     for c in range(cols):
@@ -96,15 +96,12 @@ def _predict_row(words, pixels, cols, size, metric, limit, anchored, predictor, 
             near, far = (left, above) if predictor == PRED2D else (above, left)
             # C == near and C != far: an edge runs between C and far, so the block continues far.
             edge = _same(words, pixels, cols, size, metric, limit, corner, near)
-            if edge and not _same(words, pixels, cols, size, metric, limit, corner, far):
-                pred = far
-            else:
-                pred = near
+            pred = far if edge and not _same(words, pixels, cols, size, metric, limit, corner, far) else near
         if pred >= 0 and _same(words, pixels, cols, size, metric, limit, i, pred):
             if anchored:
                 source[c] = pred
             else:
-                source[c] = source[c - 1] if pred == i - 1 else above_source[c]
+                source[c] = source[c - 1] if c > 0 and pred == i - 1 else above_source[c]
         else:
             source[c] = i
             kept += 1

@@ -80,7 +80,9 @@ def _unwrap(model: Any) -> tuple[Any, Any, Family]:
     family = family_of(getattr(model.config, "model_type", None))
     base = model.base_model
     if not isinstance(getattr(base, "visual", None), nn.Module):
-        raise UnsupportedModelError(f"{type(model).__name__} has no vision tower; load it with AutoModelForImageTextToText")
+        raise UnsupportedModelError(
+            f"{type(model).__name__} has no vision tower; load it with AutoModelForImageTextToText"
+        )
     return model, base, family
 
 
@@ -88,7 +90,8 @@ def _encode_before_forward(base: Any, args: tuple[Any, ...], kwargs: dict[str, A
     """Forward pre-hook of the base model: replace pruned pixels by their features."""
     if args:
         kwargs = {**dict(zip(inspect.signature(base.forward).parameters, args, strict=False)), **kwargs}
-    pixel_values, grid = kwargs.get("pixel_values"), kwargs.get("image_grid_thw")
+    pixel_values: Any = kwargs.get("pixel_values")
+    grid: Any = kwargs.get("image_grid_thw")
     if not _is_pruned(pixel_values, grid):
         return None
     if kwargs.get("input_ids") is None:
@@ -106,7 +109,8 @@ def _encode_before_forward(base: Any, args: tuple[Any, ...], kwargs: dict[str, A
 def _generate(self: Any, *args: Any, **kwargs: Any) -> Any:
     """``generate`` of an enabled instance: encode pruned pixels, then the class's own ``generate``."""
     generate = type(self).generate
-    pixel_values, grid = kwargs.get("pixel_values"), kwargs.get("image_grid_thw")
+    pixel_values: Any = kwargs.get("pixel_values")
+    grid: Any = kwargs.get("image_grid_thw")
     if not _is_pruned(pixel_values, grid):
         return generate(self, *args, **kwargs)
     input_ids = args[0] if args else kwargs.get("input_ids", kwargs.get("inputs"))
@@ -142,11 +146,13 @@ def family_merge(base: Any) -> int:
     return int(base.config.vision_config.spatial_merge_size)
 
 
-def _is_pruned(pixel_values: Tensor | None, grid: Tensor | None) -> bool:
+def _is_pruned(pixel_values: Any, grid: Any) -> bool:
     return pixel_values is not None and grid is not None and len(pixel_values) != int(grid.prod(-1).sum())
 
 
-def _locate(base: Any, input_ids: Tensor, position_ids: Tensor | None, grid: Tensor, pixels: Tensor) -> list[PlacedImage]:
+def _locate(
+    base: Any, input_ids: Tensor, position_ids: Tensor | None, grid: Tensor, pixels: Tensor
+) -> list[PlacedImage]:
     merge = family_merge(base)
     images = locate_images(input_ids, position_ids, base.config.image_token_id, grid, merge)
     patches = sum(len(image.kept) for image in images) * merge**2
@@ -210,7 +216,10 @@ def verify_tower(base: Any, family: Family) -> None:
 
     def features(rows: Tensor, kept: list[Tensor]) -> list[Tensor]:
         output = encode_kept(tower, family, rows, grid, kept)
-        return [*output.pooler_output, *(f for group in getattr(output, "deepstack_features", None) or [] for f in group)]
+        return [
+            *output.pooler_output,
+            *(f for group in getattr(output, "deepstack_features", None) or [] for f in group),
+        ]
 
     try:
         plain = tower(pixels.to(parameter.device, tower.dtype), grid_thw=grid, return_dict=True).pooler_output

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from transformers.vision_utils import (
     get_vision_interpolation_indices_and_weights,
     get_vision_position_ids,
@@ -22,7 +22,7 @@ from transformers.vision_utils import (
 from .families import Family
 
 
-def tower_inputs(tower: nn.Module, family: Family, grid_thw: Tensor, kept: Sequence[Tensor]) -> dict[str, Tensor]:
+def tower_inputs(tower: Any, family: Family, grid_thw: Tensor, kept: Sequence[Tensor]) -> dict[str, Tensor]:
     """The tensors that place kept patches in the full grid.
 
     Args:
@@ -36,7 +36,7 @@ def tower_inputs(tower: nn.Module, family: Family, grid_thw: Tensor, kept: Seque
         patches, with ``interp_indices``, ``interp_weights (P, taps)`` or ``window_index (P / merge**2,)``,
         ``cu_window_seqlens`` where the family has them.
     """
-    config: Any = tower.config
+    config = tower.config
     merge = int(config.spatial_merge_size)
     unit = merge * merge
     device = grid_thw.device
@@ -68,9 +68,7 @@ def tower_inputs(tower: nn.Module, family: Family, grid_thw: Tensor, kept: Seque
     return inputs
 
 
-def _kept_windows(
-    order: Tensor, bounds: Tensor, kept_blocks: Tensor, total: int, unit: int
-) -> tuple[Tensor, Tensor]:
+def _kept_windows(order: Tensor, bounds: Tensor, kept_blocks: Tensor, total: int, unit: int) -> tuple[Tensor, Tensor]:
     """Drop pruned blocks from the window order, renumber the rest, and drop windows left empty."""
     keep = torch.zeros(total, dtype=torch.bool, device=order.device)
     keep[kept_blocks] = True
@@ -80,9 +78,7 @@ def _kept_windows(
     return rank[order[kept_in_order]], torch.unique_consecutive(filled).to(torch.int32)
 
 
-def encode_kept(
-    tower: nn.Module, family: Family, pixel_values: Tensor, grid_thw: Tensor, kept: Sequence[Tensor]
-) -> Any:
+def encode_kept(tower: Any, family: Family, pixel_values: Tensor, grid_thw: Tensor, kept: Sequence[Tensor]) -> Any:
     """Encode kept patches.
 
     Args:

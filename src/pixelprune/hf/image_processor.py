@@ -75,7 +75,7 @@ class PrunedImageProcessor:
             grids.append([1, pixels.shape[0] // patch, pixels.shape[1] // patch])
             selections.append(chosen)
         values = patches[0] if len(patches) == 1 else torch.cat(patches)
-        data = {"pixel_values": values, "image_grid_thw": torch.tensor(grids)}
+        data: dict[str, Any] = {"pixel_values": values, "image_grid_thw": torch.tensor(grids)}
         if self.backend == "pil":  # type: ignore[attr-defined]
             data = {name: tensor.numpy() for name, tensor in data.items()}
         batch = BatchFeature(data=data, tensor_type=kwargs.get("return_tensors"))
@@ -122,7 +122,7 @@ def pruned_image_processor(stock: Any, config: PruneConfig) -> Any:
 
 
 def _restore(stock_class: type) -> Any:
-    cls = _pruned_class(stock_class)
+    cls: Any = _pruned_class(stock_class)
     return cls.__new__(cls)
 
 
@@ -130,7 +130,7 @@ def _restore(stock_class: type) -> Any:
 def _pruned_class(stock_class: type) -> type:
     if not hasattr(stock_class, "_preprocess") or not hasattr(stock_class, "patchify"):
         raise UnsupportedModelError(
-            f"the image processor must be of the Qwen2-VL kind (with _preprocess and patchify); got {stock_class.__name__}"
+            f"the image processor must be of the Qwen2-VL kind, with a patchify method; got {stock_class.__name__}"
         )
     # Under the stock name, so that what it saves loads with the stock class.
     return type(stock_class.__name__, (PrunedImageProcessor, stock_class), {"__module__": __name__})

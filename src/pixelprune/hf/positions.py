@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ def rope_index_of(config: Any) -> RopeIndex:
     """The model's own ``get_rope_index``, without building the model: the method reads nothing but the config."""
     from transformers import AutoModel
 
-    model_class = AutoModel._model_mapping[type(config)]
+    model_class: Any = AutoModel._model_mapping[type(config)]
     shell = model_class.__new__(model_class)
     shell.__dict__["config"] = config
     method: RopeIndex = shell.get_rope_index
@@ -95,7 +96,7 @@ def _runs(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
         return []
     edges = np.flatnonzero(np.diff(mask)) + 1
     bounds = [0, *edges.tolist(), mask.size]
-    return list(zip(bounds[:-1], bounds[1:], strict=True))
+    return list(pairwise(bounds))
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,9 @@ def locate_images(
     ]
     grids = grid_thw.cpu().tolist()
     if len(runs) != len(grids):
-        raise PrunedInputError(f"the text has {len(runs)} runs of image tokens but image_grid_thw has {len(grids)} images")
+        raise PrunedInputError(
+            f"the text has {len(runs)} runs of image tokens but image_grid_thw has {len(grids)} images"
+        )
     images = []
     for (row, start, stop), (frames, height, width) in zip(runs, grids, strict=True):
         temporal, vertical, horizontal = positions[:, row, start:stop]

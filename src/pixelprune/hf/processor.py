@@ -7,7 +7,7 @@ Only two things differ from the stock class: an image's placeholder has as many 
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -36,7 +36,7 @@ class PrunedProcessor:
 
     last_report: list[ImageReport]
     family: Family
-    skip_tensor_conversion = [*ProcessorMixin.skip_tensor_conversion, SELECTIONS]
+    skip_tensor_conversion: ClassVar[list[str]] = [*ProcessorMixin.skip_tensor_conversion, SELECTIONS]
     _rope_index: RopeIndex
 
     @classmethod
@@ -68,7 +68,8 @@ class PrunedProcessor:
         config = AutoConfig.from_pretrained(pretrained_model_name_or_path, **hub)
         family = family_of(config.model_type)
         processor_class = _pruned_class(getattr(transformers, family.processor))
-        processor = super(PrunedProcessor, processor_class).from_pretrained(pretrained_model_name_or_path, **kwargs)
+        stock: Any = super(PrunedProcessor, processor_class)
+        processor = stock.from_pretrained(pretrained_model_name_or_path, **kwargs)
         processor.image_processor = pruned_image_processor(processor.image_processor, prune)
         processor.family = family
         processor.last_report = []

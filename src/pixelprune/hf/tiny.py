@@ -112,7 +112,7 @@ def sharpen(model: Any, seed: int = 0) -> Any:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            wide = 0.45 if "visual" in name and "qkv" in name else 0.12 if parameter.ndim > 1 else 0.0
+            wide = 0.45 if "visual" in name and "qkv" in name else 0.2 if parameter.ndim > 1 else 0.0
             if wide:
                 noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float32)
                 parameter.copy_(noise.to(parameter.dtype) * wide)
@@ -120,9 +120,12 @@ def sharpen(model: Any, seed: int = 0) -> Any:
 
 
 def tiny_model(model_type: str = "qwen3_vl", seed: int = 0, dtype: torch.dtype = torch.float32) -> Any:
-    """A tiny sharpened model in evaluation mode, on the CPU."""
-    config = tiny_config(model_type, tiny_tokenizer())
-    return sharpen(AutoModelForImageTextToText.from_config(config, dtype=dtype), seed).eval()
+    """A tiny sharpened model in evaluation mode, on the CPU. It never generates a special token."""
+    tokenizer = tiny_tokenizer()
+    config = tiny_config(model_type, tokenizer)
+    model = sharpen(AutoModelForImageTextToText.from_config(config, dtype=dtype), seed).eval()
+    model.generation_config.suppress_tokens = tokenizer.convert_tokens_to_ids(_SPECIAL)
+    return model
 
 
 def build_tiny(folder: str | Path, model_type: str = "qwen3_vl", seed: int = 0, *, weights: bool = True) -> Path:

@@ -75,7 +75,7 @@ def _same(words, pixels, cols, size, metric, limit, i, j):  # type: ignore[no-un
 
 @jit
 def _predict_row(words, pixels, cols, size, metric, limit, anchored, predictor, row, above_source, source, budget):  # type: ignore[no-untyped-def]
-    """Walk one row with one predictor, given the sources of the row above. Writes the row's own; returns its kept count."""
+    """Walk one row with one predictor, given the sources of the row above. Writes its own, returns its kept count."""
     start = row * cols
     kept = 0
     for c in range(cols):

@@ -54,7 +54,9 @@ class PruneConfig:
         if self.metric not in METRICS:
             raise ConfigError(f"metric must be one of {', '.join(METRICS)}; got {self.metric!r}")
         if not _is_number(self.threshold) or not 0.0 <= float(self.threshold) <= 1.0:
-            raise ConfigError(f"threshold must be a number from 0 to 1 (0.02 is 5 of 255 levels); got {self.threshold!r}")
+            raise ConfigError(
+                f"threshold must be a number from 0 to 1 (0.02 is 5 of 255 levels); got {self.threshold!r}"
+            )
         if not isinstance(self.anchored, bool):
             raise ConfigError(f"anchored must be True or False; got {self.anchored!r}")
         if self.max_tokens is not None and (not _is_integer(self.max_tokens) or self.max_tokens < 1):

@@ -36,7 +36,7 @@ class FullInputs:
 
 
 def encode(model: Any, inputs: FullInputs) -> tuple[list[Tensor], list[Tensor]]:
-    """Features of the kept blocks, ``(num_kept, hidden)`` per image, and deepstack features of all images, per level."""
+    """Features of the kept blocks, ``(num_kept, hidden)`` per image; and deepstack features of all, per level."""
     tower = model.base_model.visual
     sizes = inputs.image_grid_thw.prod(-1).tolist()
     pooled, deep = [], []
@@ -137,7 +137,6 @@ def dropped_tokens(inputs: FullInputs, image_token_id: int) -> Tensor:
     return dropped
 
 
-@torch.no_grad()
 def logits(model: Any, inputs: FullInputs) -> Tensor:
     """``(kept length, vocab)``: logits at every token that is not dropped."""
     base, config = model.base_model, model.config
@@ -145,7 +144,7 @@ def logits(model: Any, inputs: FullInputs) -> Tensor:
     dropped = dropped_tokens(inputs, config.image_token_id)
     visual = (ids == config.image_token_id) & ~dropped
     pooled, deep = encode(model, inputs)
-    embeds = base.get_input_embeddings()(ids)
+    embeds = base.get_input_embeddings()(ids).clone()
     embeds[visual] = torch.cat(pooled).to(embeds.dtype)
     where = positions(inputs, config.image_token_id, config.vision_config.spatial_merge_size)
     extra: dict[str, Any] = {}
@@ -166,6 +165,7 @@ def logits(model: Any, inputs: FullInputs) -> Tensor:
     return result
 
 
+@torch.no_grad()
 def generate(model: Any, inputs: FullInputs, steps: int) -> list[int]:
     """Greedy continuation without a cache: the whole sequence again for each token."""
     tokens: list[int] = []

@@ -36,7 +36,8 @@ class ResizeSpec:
         max_pixels: largest area of the resized image in pixels.
 
     Raises:
-        ConfigError: a value is not a whole number of at least 1, or the bounds are the wrong way round.
+        ConfigError: a value is not a whole number of at least 1, the bounds are the wrong way round, or one block is
+            larger than ``max_pixels``.
     """
 
     patch_size: int = 16
@@ -51,6 +52,8 @@ class ResizeSpec:
                 raise ConfigError(f"{name} must be a whole number of at least 1; got {value!r}")
         if self.min_pixels > self.max_pixels:
             raise ConfigError(f"min_pixels must be at most max_pixels; got {self.min_pixels} and {self.max_pixels}")
+        if self.block_size**2 > self.max_pixels:
+            raise ConfigError(f"a block of {self.block_size}**2 pixels must fit into max_pixels={self.max_pixels}")
 
     @property
     def block_size(self) -> int:

@@ -125,7 +125,7 @@ class ResizeSpec:
         if name in FAMILIES:
             return FAMILIES[name]
         folder = Path(name).expanduser()
-        if folder.is_dir():
+        if name and folder.is_dir():
             return _from_folder(folder)
         family = _family_of_hub_name(name)
         if family is None:

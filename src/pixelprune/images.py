@@ -37,6 +37,8 @@ def open_images(path: str | PathLike[str], dpi: float = 150) -> Iterator[tuple[s
         ImageError: the file cannot be read; one line that begins with its name.
         ConfigError: ``dpi`` is not a positive number.
     """
+    if isinstance(dpi, bool) or not isinstance(dpi, (int, float)) or not 0 < dpi < float("inf"):
+        raise ConfigError(f"dpi must be a positive number; got {dpi!r}")
     path = Path(path)
     if _is_pdf(path):
         yield from _pdf_pages(path, dpi)
@@ -145,8 +147,6 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
 
 
 def _pdf_pages(path: Path, dpi: float) -> Iterator[tuple[str, Image.Image]]:
-    if isinstance(dpi, bool) or not isinstance(dpi, (int, float)) or not 0 < dpi < float("inf"):
-        raise ConfigError(f"dpi must be a positive number; got {dpi!r}")
     try:
         import pypdfium2
     except ImportError as error:

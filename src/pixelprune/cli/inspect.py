@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -83,7 +84,6 @@ def inspect(
     config = PruneConfig(method, metric, threshold, anchored, max_tokens, seed)  # type: ignore[arg-type]
     spec = _spec(model, block_size)
     overlays = None if overlay is None else _Overlays(overlay)
-    _warm_up(spec, config)
     with _report.progress(len(images)) as show:
         rows, failed = _measure_all(
             images, dpi, show, lambda name, image: _measure(name, image, spec, config, overlays)
@@ -106,8 +106,9 @@ def _spec(model: str, block_size: int | None) -> ResizeSpec:
     return spec if block_size is None else replace(spec, patch_size=block_size, merge_size=1)
 
 
+@cache
 def _warm_up(spec: ResizeSpec, config: PruneConfig) -> None:
-    """Compile (or load what was compiled before) on one block, so that no image pays for it."""
+    """Compile (or load what was compiled before) on one block, so that the first image does not pay for it."""
     import numpy as np
 
     from ..rule import select
@@ -155,6 +156,7 @@ def _measure(name: str, image: Image.Image, spec: ResizeSpec, config: PruneConfi
     from ..rule import select
 
     pixels = spec.resize(image)
+    _warm_up(spec, config)
     start = time.perf_counter()
     selection = select(pixels, config, block_size=spec.block_size)
     milliseconds = (time.perf_counter() - start) * 1000

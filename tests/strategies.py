@@ -27,7 +27,8 @@ def images(draw, longest=6):
     tiles = [rng.integers(0, 256, shape) if draw(st.booleans()) else np.full(shape, draw(st.integers(0, 255)))]
     for _ in range(draw(st.integers(0, 3))):
         step = draw(st.sampled_from(STEPS)) * draw(st.sampled_from((-1, 1)))
-        where = rng.random(shape) < draw(st.sampled_from((0.1, 0.9, 1)))
+        where = np.zeros(shape, bool)
+        where.flat[rng.permutation(where.size)[: draw(st.sampled_from((1, where.size // 2, where.size)))]] = True
         tiles.append(tiles[draw(st.integers(0, len(tiles) - 1))] + step * where)
     layout = draw(st.sampled_from(((rows, cols), (rows, 1), (1, cols))))  # free, by row, by column
     table = np.broadcast_to(rng.integers(0, len(tiles), layout), (rows, cols))

@@ -58,7 +58,7 @@ def error(selection, image):
 
 @pytest.mark.parametrize("anchored", [True, False], ids=["anchored", "sliding"])
 @pytest.mark.parametrize("method", RULES)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(drawn=images())
 def test_equals_the_slow_twin(method, anchored, drawn):
     image, size = drawn
@@ -95,6 +95,22 @@ def test_the_comparison_sees_every_kind_of_difference(examples):
     assert differences(with_source(kept[-1], 0), image, 32, config) == ["source", "keep"]
     assert differences(replace(right, row_predictors=other_choice), image, 32, config) == ["row predictors"]
     assert differences(replace(right, row_predictors=None), image, 32, config) == ["row predictors"]
+
+
+@pytest.mark.parametrize("metric, limit", [("max", 0), ("max", 1), ("mae", 1), ("rmse", 1)])
+@pytest.mark.parametrize("size, channels", [(1, 1), (3, 1), (4, 1), (4, 3), (7, 3), (8, 3)])
+def test_every_value_of_a_block_counts(size, channels, metric, limit):
+    """Beside a gray block, a block in which any one value differs by one unit more than allowed, or just not."""
+    values = size * size * channels
+    threshold = {"max": limit, "mae": limit / values, "rmse": (limit / values) ** 0.5}[metric] / 255
+    image = np.full((size, 2 * size, channels), 128, np.uint8)
+    for y, x, channel in np.ndindex(size, size, channels):
+        for sign in (1, -1):
+            for step, kept in ((limit, 1), (limit + 1, 2)):
+                image[y, size + x, channel] = 128 + sign * step
+                for method in RULES:
+                    assert select(image, PruneConfig(method, metric, threshold), block_size=size).num_kept == kept
+        image[y, size + x, channel] = 128
 
 
 @pytest.mark.parametrize("method", RULES)

@@ -59,6 +59,8 @@ class PrunedImageProcessor:
     def _preprocess(self, images: Any, **kwargs: Any) -> BatchFeature:
         """Replaces the stock method of the same name; ``images`` are prepared by the stock one before it."""
         patch, merge, temporal = kwargs["patch_size"], kwargs["merge_size"], kwargs["temporal_patch_size"]
+        if not images:
+            raise ImageError("no images in the list; leave images out for texts alone")
         patches, grids, selections = [], [], []
         for image in images:
             if kwargs["do_resize"]:

@@ -7,15 +7,17 @@ Only two things differ from the stock class: an image's placeholder has as many 
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 import transformers
-from transformers import AutoConfig, BatchFeature, ProcessorMixin
+from transformers import CONFIG_MAPPING, BatchFeature, PreTrainedConfig, ProcessorMixin
+from transformers.image_utils import make_flat_list_of_images
 
 from ..config import Method, Metric, PruneConfig
-from ..errors import PrunedInputError
+from ..errors import ConfigError, PrunedInputError, UnsupportedModelError
 from .families import Family, family_of
 from .image_processor import SELECTIONS, ImageReport, ImageSelection, pruned_image_processor
 from .positions import RopeIndex, pruned_positions, rope_index_of
@@ -38,6 +40,7 @@ class PrunedProcessor:
     family: Family
     skip_tensor_conversion: ClassVar[list[str]] = [*ProcessorMixin.skip_tensor_conversion, SELECTIONS]
     _rope_index: RopeIndex
+    _video_settings: dict[str, Any] | None = None
 
     @classmethod
     def from_pretrained(
@@ -61,11 +64,12 @@ class PrunedProcessor:
 
         Raises:
             ConfigError: a setting is not allowed.
-            UnsupportedModelError: the model's family is not supported.
+            UnsupportedModelError: the model's family is not supported, or the folder holds no model.
         """
         prune = PruneConfig(method, metric, threshold, anchored, max_tokens, seed)
-        hub = {k: kwargs[k] for k in ("revision", "cache_dir", "token", "local_files_only", "subfolder") if k in kwargs}
-        config = AutoConfig.from_pretrained(pretrained_model_name_or_path, **hub)
+        names = ("revision", "cache_dir", "token", "local_files_only", "subfolder")
+        hub = {name: kwargs[name] for name in names if name in kwargs}
+        config = _config_of(pretrained_model_name_or_path, hub)
         family = family_of(config.model_type)
         processor_class = _pruned_class(getattr(transformers, family.processor))
         stock: Any = super(PrunedProcessor, processor_class)
@@ -74,6 +78,7 @@ class PrunedProcessor:
         processor.family = family
         processor.last_report = []
         processor._rope_index = rope_index_of(config)
+        processor._video_settings = _video_settings_of(pretrained_model_name_or_path, hub)
         return processor
 
     @property
@@ -84,6 +89,8 @@ class PrunedProcessor:
 
     @prune.setter
     def prune(self, config: PruneConfig) -> None:
+        if not isinstance(config, PruneConfig):
+            raise ConfigError(f"prune must be a PruneConfig; got {config!r}")
         self.image_processor.prune = config  # type: ignore[attr-defined]
 
     def __call__(
@@ -108,6 +115,20 @@ class PrunedProcessor:
             batch["position_ids"] = self._positions(batch, [chosen.selection.kept_indices for chosen in selections])
         return batch
 
+    def validate_inputs(self, images: Any = None, text: Any = None, **kwargs: Any) -> None:
+        """As the stock one, which counts placeholders in newer releases only."""
+        if text is not None:
+            texts = [text] if isinstance(text, str) else text
+            token: str = self.image_token  # type: ignore[attr-defined]
+            placeholders = sum(sample.count(token) for sample in texts if isinstance(sample, str))
+            flat: Any = [] if images is None else make_flat_list_of_images(images)
+            if placeholders != len(flat):
+                raise PrunedInputError(
+                    f"the text has {placeholders} image placeholders ({token}) but {len(flat)} images were passed; "
+                    f"give each image one placeholder"
+                )
+        super().validate_inputs(images=images, text=text, **kwargs)  # type: ignore[misc]
+
     def _positions(self, batch: BatchFeature, kept: list[Any]) -> Any:
         """``position_ids`` of the batch, of its kind: a tensor, an array, or lists where rows are ragged."""
         ids = batch["input_ids"]
@@ -128,7 +149,7 @@ class PrunedProcessor:
             padded.append(full)
         if isinstance(ids, torch.Tensor):
             return torch.from_numpy(np.stack(padded, axis=1))
-        if isinstance(ids, np.ndarray):
+        if isinstance(ids, np.ndarray) and ids.dtype != object:  # ragged rows come as an array of lists
             return np.stack(padded, axis=1)
         return [[row[axis].tolist() for row in padded] for axis in range(4)]
 
@@ -144,13 +165,38 @@ class PrunedProcessor:
         return [name for name in names if name != "video_processor"]
 
     def to_dict(self) -> dict[str, Any]:
-        """As the stock one: what is saved loads as the stock processor."""
-        own = ("family", "last_report", "_rope_index")
+        """As the stock one: what is saved loads as the stock processor, video processor included."""
         settings: dict[str, Any] = super().to_dict()  # type: ignore[misc]
-        return {name: value for name, value in settings.items() if name not in own}
+        if self._video_settings:
+            settings["video_processor"] = dict(self._video_settings)
+        return settings
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (type(self).__mro__[2],), self.__dict__
+
+
+def _config_of(source: Any, hub: dict[str, Any]) -> Any:
+    """The model's config. ``AutoConfig`` takes a missing folder for a hub id, and a family that it does not know for
+    an outdated transformers."""
+    name = str(source)
+    path = Path(name)
+    if (path.is_absolute() or name.startswith(".") or len(path.parts) > 2) and not path.exists():
+        raise UnsupportedModelError(f"there is no folder {name!r}; pass a model's folder or its id on the hub")
+    settings, _ = PreTrainedConfig.get_config_dict(source, **hub)
+    if "model_type" not in settings:
+        raise UnsupportedModelError(f"{name!r} has no config.json with a model_type; pass the model's own folder or id")
+    return CONFIG_MAPPING[family_of(settings["model_type"]).model_type].from_dict(settings)
+
+
+def _video_settings_of(source: Any, hub: dict[str, Any]) -> dict[str, Any] | None:
+    """Settings of the video processor, which is not built but saved along."""
+    from transformers.video_processing_utils import BaseVideoProcessor
+
+    try:
+        settings: dict[str, Any] = BaseVideoProcessor.get_video_processor_dict(source, **hub)[0]
+    except OSError:
+        return None
+    return settings
 
 
 def _restore(stock_class: type) -> Any:

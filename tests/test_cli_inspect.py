@@ -308,6 +308,15 @@ except SystemExit:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+def test_interrupted_is_quiet(monkeypatch):
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pixelprune.images.open_images", interrupt)
+    out, error = call("inspect", SLIDE, code=130)
+    assert (out, error.strip()) == ("", "")
+
+
 @pytest.mark.parametrize("missing", ["typer", "rich"])
 def test_without_the_packages_of_the_command_line(missing):
     script = f"import sys; sys.modules[{missing!r}] = None; from pixelprune.cli import main; main()"

@@ -12,12 +12,15 @@ from ..errors import PixelPruneError
 #: Exit code when anything was wrong with the input.
 FAILURE = 2
 
+#: Exit code after Ctrl-C, as shells have it.
+INTERRUPTED = 130
+
 
 def main() -> NoReturn:
     """Entry point of ``pixelprune``."""
     _set_up_process()
     try:
-        from ._app import app
+        from ._app import Abort, app
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("typer", "rich"):
             raise
@@ -26,6 +29,8 @@ def main() -> NoReturn:
         result = app(standalone_mode=False, prog_name="pixelprune")
     except PixelPruneError as error:
         fail(str(error))
+    except (KeyboardInterrupt, Abort):
+        sys.exit(INTERRUPTED)
     except Exception as error:
         if not hasattr(error, "format_message"):  # only the parser's own errors have it
             raise

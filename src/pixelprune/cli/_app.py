@@ -7,6 +7,9 @@ from typing import Annotated
 
 import rich  # noqa: F401  (typer can do without it; the commands cannot)
 import typer
+from typer import Abort
+
+__all__ = ["Abort", "app"]
 
 #: The commands, in the order of the help text. What they need that is heavy they import when they run.
 COMMANDS = ("inspect",)

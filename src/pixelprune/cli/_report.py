@@ -31,8 +31,11 @@ def progress(total: int) -> Iterator[Callable[[str, int], None]]:
         ``show(name, done)``: what is worked on, and how many more files are done.
     """
     console = Console(stderr=True)
+    if not console.is_terminal or total < 2:
+        yield lambda name, done: None
+        return
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[name]}", markup=False))
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal or total < 2) as bar:
+    with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("", total=total, name="")
 
         def show(name: str, done: int) -> None:

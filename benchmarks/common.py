@@ -36,9 +36,14 @@ class Picture:
 
 def parser(description: str | None, repeats: int) -> argparse.ArgumentParser:
     """The options every benchmark has."""
-    options = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    options.add_argument("images", nargs="*", type=Path, default=[EXAMPLES], help="images, PDFs or folders of them")
-    options.add_argument("--repeats", type=_positive, default=repeats, help="timed runs of each; the median counts")
+    options = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("images", nargs="*", type=Path, help="images, PDFs or folders of them (examples/images)")
+    options.add_argument(
+        "--repeats",
+        type=_positive,
+        default=repeats,
+        help="timed runs of each, of which the median counts (%(default)s)",
+    )
     options.add_argument("--json", type=Path, metavar="FILE", help="also write every number to this file")
     return options
 
@@ -59,13 +64,15 @@ def _positive(text: str) -> int:
 
 
 def load(paths: Sequence[Path]) -> list[Picture]:
-    """Decode all images. A folder's ``manifest.csv`` (columns file, kind) says what its images are.
+    """Decode all images, the examples if none are named.
+
+    A folder's ``manifest.csv`` (columns file, kind) says what its images are.
 
     Raises:
         SystemExit: a file cannot be read, or there is no image.
     """
     pictures = []
-    for path in paths:
+    for path in paths or [EXAMPLES]:
         kinds = _kinds(path if path.is_dir() else path.parent)
         files = sorted(f for f in path.iterdir() if f.suffix.lower() not in _NOT_IMAGES) if path.is_dir() else [path]
         for file in (f for f in files if not f.is_dir()):
@@ -75,7 +82,7 @@ def load(paths: Sequence[Path]) -> list[Picture]:
             except PixelPruneError as error:
                 raise SystemExit(str(error)) from None
     if not pictures:
-        raise SystemExit(f"no image in {', '.join(map(str, paths))}")
+        raise SystemExit(f"no image in {', '.join(map(str, paths)) or EXAMPLES}")
     return pictures
 
 

@@ -44,13 +44,16 @@ COLUMNS = {
 
 def main(arguments: list[str] | None = None) -> None:
     options = common.parser(__doc__, repeats=5)
-    options.formatter_class = argparse.RawDescriptionHelpFormatter
-    options.add_argument("--shape", choices=SHAPES, default="tiny", help="the model's size; tiny by default")
-    options.add_argument("--threshold", type=float, default=0.0, help="of pred2d, on the 0..1 scale; 0 by default")
-    options.add_argument("--device", default="cpu", help="cpu by default, or cuda")
-    options.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], default="float32")
-    options.add_argument("--attn", choices=["sdpa", "eager", "flash_attention_2"], default="sdpa")
-    options.add_argument("--threads", type=int, metavar="N", help="CPU threads of torch; torch's own choice by default")
+    options.add_argument("--shape", choices=SHAPES, default="tiny", help="the model's size (%(default)s)")
+    options.add_argument("--threshold", type=float, default=0.0, help="of pred2d, on the 0..1 scale (%(default)s)")
+    options.add_argument("--device", default="cpu", help="cpu or cuda (%(default)s)")
+    options.add_argument(
+        "--dtype", choices=["float32", "bfloat16", "float16"], default="float32", help="of the model (%(default)s)"
+    )
+    options.add_argument(
+        "--attn", choices=["sdpa", "eager", "flash_attention_2"], default="sdpa", help="attention kernel (%(default)s)"
+    )
+    options.add_argument("--threads", type=int, metavar="N", help="CPU threads of torch (its own choice)")
     args = options.parse_args(arguments)
     if args.threads:
         torch.set_num_threads(args.threads)

@@ -33,7 +33,7 @@ COLUMNS = {
 
 def main(arguments: list[str] | None = None) -> None:
     options = common.parser(__doc__, repeats=7)
-    options.add_argument("--threshold", type=float, default=0.0, help="of pred2d, on the 0..1 scale")
+    options.add_argument("--threshold", type=float, default=0.0, help="of pred2d, on the 0..1 scale (%(default)s)")
     args = options.parse_args(arguments)
     facts = common.machine()
     print(common.machine_line(facts), flush=True)

@@ -25,7 +25,7 @@ SHARED_SETTINGS = (("max", 0.0), ("max", 0.02), ("max", 0.05), ("mae", 0.02))
 
 def main(arguments: list[str] | None = None) -> None:
     options = common.parser(__doc__, repeats=9)
-    options.add_argument("--model", default="qwen3_vl", help="family or folder whose sizes and blocks are used")
+    options.add_argument("--model", default="qwen3_vl", help="family or folder, for sizes and blocks (%(default)s)")
     options.add_argument(
         "--upstream", type=Path, metavar="PATH", help="a clone of the authors' repository to time, too"
     )

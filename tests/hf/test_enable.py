@@ -1,0 +1,233 @@
+"""enable() changes one instance and nothing else, can be undone, and refuses what it cannot vouch for."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from conftest import Kit, crop
+from torch import nn
+from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText
+
+from pixelprune.errors import PrunedInputError, UnsupportedModelError
+from pixelprune.hf import FAMILIES, disable, enable, is_enabled
+from pixelprune.hf.enable import verify_tower
+from pixelprune.hf.families import family_of
+from pixelprune.hf.tiny import tiny_model
+
+
+@pytest.fixture
+def model(qwen3: Kit) -> Any:
+    """A fresh copy that is not enabled."""
+    return AutoModelForImageTextToText.from_pretrained(qwen3.folder).eval()
+
+
+@pytest.fixture(scope="module")
+def inputs(qwen3: Kit) -> Any:
+    return qwen3.processor(text=[qwen3.text("image", "What?")], images=[crop("form")], return_tensors="pt")
+
+
+def generate(model: Any, inputs: Any) -> list[int]:
+    return model.generate(**inputs, max_new_tokens=4, do_sample=False)[0].tolist()
+
+
+def test_no_class_changes(model: Any) -> None:
+    classes = [c for part in model.modules() for c in type(part).__mro__ if c is not object]
+    before = [dict(vars(c)) for c in classes]
+    hooks = dict(nn.modules.module._global_forward_pre_hooks)
+    enable(model)
+    assert [dict(vars(c)) for c in classes] == before
+    assert dict(nn.modules.module._global_forward_pre_hooks) == hooks
+    other = copy.deepcopy(model)
+    assert type(other) is type(model)
+
+
+def test_enable_twice_and_disable_twice(model: Any, inputs: Any) -> None:
+    attributes, hooks = set(vars(model)), len(model.model._forward_pre_hooks)
+    assert not is_enabled(model)
+    assert enable(model) is model and enable(model) is model
+    assert is_enabled(model) and len(model.model._forward_pre_hooks) == hooks + 1
+    generate(model, inputs)
+    assert disable(model) is model and disable(model) is model
+    assert not is_enabled(model) and set(vars(model)) == attributes
+    assert len(model.model._forward_pre_hooks) == hooks
+
+
+@pytest.mark.parametrize("model_type", sorted(FAMILIES))
+def test_pruned_inputs_fail_loudly_on_a_model_that_is_not_enabled(
+    model_type: str, request: pytest.FixtureRequest
+) -> None:
+    model = tiny_model(model_type)
+    kit: Kit = request.getfixturevalue("qwen3")
+    size = 4 * (16 if family_of(model_type).interpolated else 14) ** 2
+    ids = torch.tensor([[1, *[model.config.image_token_id] * 3, 2]])
+    inputs = {
+        "input_ids": ids,
+        "mm_token_type_ids": (ids == model.config.image_token_id).int(),
+        "position_ids": torch.arange(5).expand(4, 1, 5),
+        "pixel_values": torch.zeros(12, 3 * 2 * size // 4),
+        "image_grid_thw": torch.tensor([[1, 8, 8]]),
+    }
+    assert kit.model is not model
+    with pytest.raises((RuntimeError, ValueError, IndexError)):
+        model(**inputs)
+    with pytest.raises((RuntimeError, ValueError, IndexError)):
+        model.generate(**inputs, max_new_tokens=2)
+
+
+def test_another_instance_is_untouched(model: Any, inputs: Any) -> None:
+    other = copy.deepcopy(model)
+    enable(model)
+    generate(model, inputs)
+    with pytest.raises((RuntimeError, ValueError)):
+        generate(other, inputs)
+
+
+def test_a_deep_copy_is_enabled_by_itself(model: Any, inputs: Any) -> None:
+    """A copied instance uses its own weights, also in the generate() it carries."""
+    twin = copy.deepcopy(enable(model))
+    assert is_enabled(twin)
+    expected = generate(model, inputs)
+    assert generate(twin, inputs) == expected
+    with torch.no_grad():
+        for parameter in twin.parameters():
+            parameter.zero_()
+    assert generate(model, inputs) == expected
+    assert generate(twin, inputs) != expected
+    disable(twin)
+    assert is_enabled(model) and generate(model, inputs) == expected
+
+
+def test_base_model_alone(model: Any, inputs: Any) -> None:
+    base = AutoModel.from_pretrained(model.config._name_or_path).eval()
+    enable(base)
+    with torch.no_grad():
+        hidden = base(**inputs).last_hidden_state
+        expected = enable(model)(**inputs, output_hidden_states=False).logits
+        assert torch.allclose(model.lm_head(hidden), expected, atol=1e-5)
+
+
+def test_wrapped_models(model: Any) -> None:
+    compiled = torch.compile(model, backend="eager")
+    enable(compiled)
+    assert is_enabled(model) and is_enabled(compiled)
+    disable(model)
+    assert not is_enabled(compiled)
+
+
+def test_positional_arguments(model: Any, inputs: Any) -> None:
+    enable(model)
+    with torch.no_grad():
+        expected = model.model(**inputs).last_hidden_state
+        rest = {k: v for k, v in inputs.items() if k not in ("input_ids", "attention_mask")}
+        got = model.model(inputs["input_ids"], inputs["attention_mask"], **rest).last_hidden_state
+        assert torch.equal(got, expected)
+        ids = inputs["input_ids"]
+        others = {k: v for k, v in inputs.items() if k != "input_ids"}
+    assert generate(model, inputs) == model.generate(ids, **others, max_new_tokens=4, do_sample=False)[0].tolist()
+    assert (
+        generate(model, inputs) == model.generate(inputs=ids, **others, max_new_tokens=4, do_sample=False)[0].tolist()
+    )
+
+
+def test_another_family_is_refused_with_the_list() -> None:
+    config = AutoConfig.for_model(
+        "bert", hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8
+    )
+    with pytest.raises(UnsupportedModelError, match=r"'bert' is not supported; supported are qwen2_5_vl, qwen2_vl, "):
+        enable(AutoModel.from_config(config))
+    with pytest.raises(UnsupportedModelError, match="takes a transformers model; got Linear"):
+        enable(nn.Linear(1, 1))
+
+
+def test_language_model_without_a_tower_is_refused(model: Any) -> None:
+    del model.model.visual
+    with pytest.raises(UnsupportedModelError, match="has no vision tower"):
+        enable(model)
+
+
+class Tower(nn.Module):
+    """Wraps a tower and breaks one promise."""
+
+    def __init__(self, tower: Any, fault: str) -> None:
+        super().__init__()
+        self.inner, self.fault = tower, fault
+        self.config, self.dtype = tower.config, tower.dtype
+        for name in ("num_grid_per_side", "interpolation_mode", "interpolation_align_corners"):
+            setattr(self, name, getattr(tower, name))
+
+    def forward(self, pixels: Any, grid_thw: Any, **kwargs: Any) -> Any:
+        precomputed = "position_ids" in kwargs
+        if self.fault == "ignores" and precomputed:
+            kwargs = {"return_dict": True}
+        if self.fault == "mixes" and precomputed:
+            kwargs["cu_seqlens"] = kwargs["cu_seqlens"][[0, -1]]
+        if self.fault == "rotates" and precomputed:
+            kwargs["position_ids"] = kwargs["position_ids"].flip(0)
+        output = self.inner(pixels, grid_thw=grid_thw, **kwargs)
+        if self.fault == "constant":
+            output.pooler_output = torch.zeros_like(output.pooler_output)[:1].expand(len(pixels) // 4 + 1, -1)
+        return output
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ("ignores", "does not take precomputed inputs"),
+        ("mixes", "gives other features|mixes the images"),
+        ("rotates", "gives other features"),
+        ("constant", "does not take precomputed inputs"),
+    ],
+)
+def test_a_tower_that_does_not_honour_precomputed_inputs_is_refused(model: Any, fault: str, reason: str) -> None:
+    verify_tower(model.model, family_of("qwen3_vl"))
+    model.model.visual = Tower(model.model.visual, fault)
+    with pytest.raises(UnsupportedModelError, match=reason):
+        enable(model)
+    assert not is_enabled(model)
+
+
+@pytest.mark.parametrize("model_type", sorted(FAMILIES))
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_verification_accepts_low_precision(model_type: str, dtype: torch.dtype) -> None:
+    enable(tiny_model(model_type, dtype=dtype))
+
+
+def test_weights_on_meta_are_refused(model: Any) -> None:
+    with pytest.raises(UnsupportedModelError, match="meta device"):
+        enable(model.to("meta"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda i: i.pop("position_ids"), r"need the position_ids that PrunedProcessor returned"),
+        (lambda i: i.update(position_ids=i["position_ids"][0]), r"shape \(4, batch, length\); got \(1, \d+\)"),
+        (lambda i: i.update(position_ids=i["position_ids"][..., 1:]), r"do not fit input_ids"),
+        (
+            lambda i: i.update(pixel_values=i["pixel_values"][4:]),
+            r"stand for \d+ patches but pixel_values has \d+ rows",
+        ),
+        (lambda i: i.update(image_grid_thw=i["image_grid_thw"].repeat(2, 1)), r"1 runs of image tokens .* 2 images"),
+        (
+            lambda i: i.update(image_grid_thw=i["image_grid_thw"] // 4 * 2),
+            r"do not describe blocks of a \d+ x \d+ grid",
+        ),
+        (lambda i: i.update(position_ids=i["position_ids"].flip(-1)), r"do not describe blocks"),
+    ],
+)
+def test_inputs_that_do_not_fit_together_are_refused(qwen3: Kit, inputs: Any, change: Any, message: str) -> None:
+    broken = dict(inputs)
+    change(broken)
+    with torch.no_grad(), pytest.raises(PrunedInputError, match=message):
+        qwen3.model(**broken)
+    with pytest.raises(PrunedInputError, match=message):
+        generate(qwen3.model, broken)
+
+
+def test_embeddings_instead_of_ids_are_refused(qwen3: Kit, inputs: Any) -> None:
+    rest = {k: v for k, v in inputs.items() if k != "input_ids"}
+    with torch.no_grad(), pytest.raises(PrunedInputError, match="need input_ids beside them"):
+        qwen3.model(inputs_embeds=torch.zeros(*inputs["input_ids"].shape, 64), **rest)

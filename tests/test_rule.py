@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -141,6 +142,19 @@ def test_a_distance_of_exactly_the_threshold_is_equal(method, metric, threshold,
     assert kept(second) == 1
     if further.max() <= 255:
         assert kept(further) == 2
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_threshold_written_as_a_fraction_means_its_level(metric):
+    """Two one-value blocks as far apart as a level: equal at that level, be it rounded up or down, and not below."""
+    for level in range(1, 256):
+        image = np.array([[0, level]], np.uint8)[..., None]
+        for threshold, kept in (
+            (level / 255, 1),
+            (math.nextafter(level / 255, 0), 1),
+            ((level - 0.001) / 255, 2),
+        ):
+            assert select(image, PruneConfig("pred2d", metric, threshold), block_size=1).num_kept == kept
 
 
 @pytest.mark.parametrize(

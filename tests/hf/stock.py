@@ -1,0 +1,134 @@
+"""Stock processors beside the pruned ones of the same folder, and what the pruned ones must return.
+
+The reference starts from the stock processor's output alone: its raw levels (no rescaling, no normalisation) are the
+resized image, its rows of ``pixel_values`` those of the kept patches, its sequence is shortened.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from PIL import Image
+
+from pixelprune import PruneConfig, Selection, select
+from pixelprune.hf import PrunedProcessor, oracle
+from pixelprune.hf.families import family_of
+from pixelprune.hf.tiny import build_tiny
+
+IMAGES = Path(__file__).parents[2] / "examples" / "images"
+#: Small bounds, so that large images are scaled down and small ones are left alone.
+SIZE = {"shortest_edge": 3136, "longest_edge": 1 << 18}
+MERGE = 2
+
+
+@cache
+def picture(file: str, *box: int) -> Image.Image:
+    """An example image, or a crop of it."""
+    with Image.open(IMAGES / file) as image:
+        return image.convert("RGB").crop(box or None)
+
+
+def noise(height: int, width: int) -> Image.Image:
+    """An image in which no block resembles another."""
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8))
+
+
+def spots(cell: int, rows: int, cols: int, places: list[tuple[int, int]]) -> tuple[Image.Image, list[int]]:
+    """A white page with noisy blocks at some places, no two of them neighbours; and what ``pred2d`` keeps of it.
+
+    A spot costs three blocks: itself, the one to its right and the one below it.
+    """
+    pixels = np.full((rows * cell, cols * cell, 3), 255, np.uint8)
+    kept = {0}
+    for number, (row, col) in enumerate(places):
+        spot = np.random.default_rng(number).integers(0, 256, (cell, cell, 3), np.uint8)
+        pixels[row * cell : (row + 1) * cell, col * cell : (col + 1) * cell] = spot
+        kept |= {row * cols + col, row * cols + col + 1, (row + 1) * cols + col}
+    return Image.fromarray(pixels), sorted(kept)
+
+
+@dataclass(frozen=True)
+class Twins:
+    """A family's folder with the stock and the pruned processor loaded from it."""
+
+    model_type: str
+    folder: Path
+    stock: Any
+    pruned: Any
+
+    @property
+    def patch(self) -> int:
+        size: int = self.stock.image_processor.patch_size
+        return size
+
+    @property
+    def cell(self) -> int:
+        """Side of a block in pixels."""
+        return self.patch * MERGE
+
+
+def load_stock(model_type: str, folder: Path, **kwargs: Any) -> Any:
+    """The family's stock processor, but for the video processor, which would need torchvision."""
+    stock: Any = getattr(transformers, family_of(model_type).processor)
+
+    class WithoutVideo(stock):  # type: ignore[misc]
+        @classmethod
+        def get_attributes(cls) -> list[str]:
+            return [name for name in super().get_attributes() if name != "video_processor"]
+
+    return WithoutVideo.from_pretrained(folder, **kwargs)
+
+
+def make_twins(model_type: str, folder: Path, **kwargs: Any) -> Twins:
+    kwargs = {"size": SIZE, **kwargs}
+    build_tiny(folder, model_type, weights=False)
+    stock = load_stock(model_type, folder, **kwargs)
+    return Twins(model_type, folder, stock, PrunedProcessor.from_pretrained(folder, **kwargs))
+
+
+def resized(stock_image_processor: Any, image: Any, **kwargs: Any) -> np.ndarray:
+    """uint8 ``(H, W, C)``: the image as the stock image processor resizes it, put together from its own patches."""
+    raw = stock_image_processor(images=image, do_rescale=False, do_normalize=False, return_tensors="np", **kwargs)
+    ((_, height, width),) = raw["image_grid_thw"].tolist()
+    patch = kwargs.get("patch_size", stock_image_processor.patch_size)
+    temporal = stock_image_processor.temporal_patch_size
+    rows = raw["pixel_values"].reshape(height // MERGE, width // MERGE, MERGE, MERGE, -1, temporal, patch, patch)
+    assert (rows == rows[..., :1, :, :]).all()
+    pixels = rows[..., 0, :, :].transpose(0, 2, 5, 1, 3, 6, 4).reshape(height * patch, width * patch, -1)
+    assert (pixels == pixels.astype(np.uint8)).all()
+    return pixels.astype(np.uint8)
+
+
+def selection_of(stock_image_processor: Any, image: Any, config: PruneConfig, **kwargs: Any) -> Selection:
+    """What the core selects on the image as the stock image processor resizes it."""
+    block = stock_image_processor.patch_size * MERGE
+    return select(resized(stock_image_processor, image, **kwargs), config, block_size=block)
+
+
+def kept_rows(selections: list[Selection]) -> np.ndarray:
+    """Rows of the stock ``pixel_values`` of these images that belong to kept blocks."""
+    rows, offset = [], 0
+    for selection in selections:
+        rows.append(offset + selection.kept_indices[:, None] * MERGE**2 + np.arange(MERGE**2))
+        offset += selection.num_blocks * MERGE**2
+    return np.concatenate(rows).ravel()
+
+
+def shortened(ids: list[int], image_token_id: int, grids: Any, kept: list[Any]) -> tuple[list[int], np.ndarray]:
+    """A row of the stock processor, without padding, after pruning: its tokens, and its positions ``(4, length)``.
+
+    ``grids`` and ``kept`` are those of the row's own images.
+    """
+    grids = torch.as_tensor(np.asarray(grids).reshape(-1, 3))
+    row = torch.tensor(ids)
+    full = oracle.FullInputs(row, torch.empty(0), grids, [torch.as_tensor(k, dtype=torch.long) for k in kept])
+    stays = torch.ones_like(row, dtype=torch.bool) if not kept else ~oracle.dropped_tokens(full, image_token_id)
+    vision = oracle.positions(full, image_token_id, MERGE)[:, stays]
+    text = torch.arange(int(stays.sum()))[None]
+    return row[stays].tolist(), torch.cat([text, vision]).numpy()

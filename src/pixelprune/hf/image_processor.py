@@ -30,7 +30,7 @@ class ImageReport:
     Attributes:
         total, kept: blocks (tokens of the language model) before and after.
         retain_ratio: kept / total.
-        method: the rule.
+        method: the rule; ``none`` where nothing was to be pruned.
         threshold: the threshold used, on the 0..1 scale (found by the search if ``max_tokens`` was set).
         selection_ms: wall time of the selection in milliseconds.
     """
@@ -54,19 +54,25 @@ class ImageSelection:
 class PrunedImageProcessor:
     """Mixin over a stock Qwen2-VL-style image processor class, see :func:`pruned_image_processor`."""
 
-    prune: PruneConfig
+    prune: PruneConfig | None
 
     def _preprocess(self, images: Any, **kwargs: Any) -> BatchFeature:
         """Replaces the stock method of the same name; ``images`` are prepared by the stock one before it."""
         patch, merge, temporal = kwargs["patch_size"], kwargs["merge_size"], kwargs["temporal_patch_size"]
         if not images:
             raise ImageError("no images in the list; leave images out for texts alone")
+        if self.prune is None:
+            batch: BatchFeature = super()._preprocess(images, **kwargs)  # type: ignore[misc]
+            batch[SELECTIONS] = [
+                _whole(int(rows), int(cols), patch, merge) for _, rows, cols in batch["image_grid_thw"]
+            ]
+            return batch
         patches, grids, selections = [], [], []
         for image in images:
             if kwargs["do_resize"]:
                 image = _resize(self, image, kwargs["size"], kwargs["resample"], patch * merge)
             pixels = _channels_last(image)
-            chosen = self._select(pixels, patch * merge)
+            chosen = _select(pixels, self.prune, patch * merge)
             indices = chosen.selection.kept_indices
             table = _level_table(self, pixels.shape[2], kwargs)
             layout = {"patch_size": patch, "merge_size": merge, "temporal_patch_size": temporal}
@@ -84,17 +90,6 @@ class PrunedImageProcessor:
         batch[SELECTIONS] = selections
         return batch
 
-    def _select(self, pixels: Any, block_size: int) -> ImageSelection:
-        start = time.perf_counter()
-        selection = select(pixels, self.prune, block_size=block_size)
-        elapsed = (time.perf_counter() - start) * 1e3
-        # The level was searched for if there is a budget; otherwise say what was asked for.
-        threshold = float(self.prune.threshold) if self.prune.max_tokens is None else selection.level / 255
-        report = ImageReport(
-            selection.num_blocks, selection.num_kept, selection.retain_ratio, self.prune.method, threshold, elapsed
-        )
-        return ImageSelection(selection, report)
-
     def to_dict(self) -> dict[str, Any]:
         """As the stock one: what is saved loads as the stock image processor."""
         settings: dict[str, Any] = super().to_dict()  # type: ignore[misc]
@@ -105,12 +100,12 @@ class PrunedImageProcessor:
         return _restore, (type(self).__mro__[2],), self.__dict__
 
 
-def pruned_image_processor(stock: Any, config: PruneConfig) -> Any:
+def pruned_image_processor(stock: Any, config: PruneConfig | None) -> Any:
     """A copy of a stock image processor that prunes.
 
     Args:
         stock: a ``Qwen2VLImageProcessor`` (torchvision) or ``Qwen2VLImageProcessorPil``, which all Qwen families use.
-        config: the settings.
+        config: the settings; ``None`` prunes nothing, with the stock code.
 
     Returns:
         An image processor of a subclass of the stock class. Its ``pixel_values`` hold the stock processor's rows
@@ -136,6 +131,25 @@ def _pruned_class(stock_class: type) -> type:
         )
     # Under the stock name, so that what it saves loads with the stock class.
     return type(stock_class.__name__, (PrunedImageProcessor, stock_class), {"__module__": __name__})
+
+
+def _select(pixels: Any, prune: PruneConfig, block_size: int) -> ImageSelection:
+    start = time.perf_counter()
+    selection = select(pixels, prune, block_size=block_size)
+    elapsed = (time.perf_counter() - start) * 1e3
+    # The level was searched for if there is a budget; otherwise say what was asked for.
+    threshold = float(prune.threshold) if prune.max_tokens is None else selection.level / 255
+    report = ImageReport(
+        selection.num_blocks, selection.num_kept, selection.retain_ratio, prune.method, threshold, elapsed
+    )
+    return ImageSelection(selection, report)
+
+
+def _whole(rows: int, cols: int, patch: int, merge: int) -> ImageSelection:
+    """Every block of a grid of rows x cols patches."""
+    total = rows * cols // merge**2
+    source = np.arange(total, dtype=np.int32).reshape(rows // merge, cols // merge)
+    return ImageSelection(Selection(source, patch * merge), ImageReport(total, total, 1.0, "none", 0.0, 0.0))
 
 
 def _resize(processor: Any, image: Any, size: Any, resample: Any, factor: int) -> Any:

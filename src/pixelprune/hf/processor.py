@@ -82,15 +82,15 @@ class PrunedProcessor:
         return processor
 
     @property
-    def prune(self) -> PruneConfig:
-        """The settings. Assign a new :class:`pixelprune.PruneConfig` to change them."""
-        config: PruneConfig = self.image_processor.prune  # type: ignore[attr-defined]
+    def prune(self) -> PruneConfig | None:
+        """The settings. Assign a new :class:`pixelprune.PruneConfig` to change them, or ``None`` to prune nothing."""
+        config: PruneConfig | None = self.image_processor.prune  # type: ignore[attr-defined]
         return config
 
     @prune.setter
-    def prune(self, config: PruneConfig) -> None:
-        if not isinstance(config, PruneConfig):
-            raise ConfigError(f"prune must be a PruneConfig; got {config!r}")
+    def prune(self, config: PruneConfig | None) -> None:
+        if not isinstance(config, PruneConfig | None):
+            raise ConfigError(f"prune must be a PruneConfig, or None to prune nothing; got {config!r}")
         self.image_processor.prune = config  # type: ignore[attr-defined]
 
     def __call__(

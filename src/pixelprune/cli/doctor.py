@@ -1,0 +1,108 @@
+"""``pixelprune doctor``: is everything here that is needed, and is pruning right with these versions?"""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+import typer
+
+from . import quiet_libraries
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_PACKAGES = ("numpy", "pillow", "numba", "torch", "transformers", "tokenizers", "accelerate", "peft", "torchvision")
+_ENGINES = {"hf": ("torch", "transformers")}
+
+
+def doctor() -> None:
+    """Show versions and engines, and check pruned models against an oracle. Exit code 0 only when all is right."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    _versions(console)
+    right = _check_core(console)
+    for engine, packages in _ENGINES.items():
+        missing = [name for name in packages if importlib.util.find_spec(name) is None]
+        if missing:
+            console.print(
+                f'[red]✗[/] engine {engine}: missing {", ".join(missing)}; pip install "pixelprune\\[{engine}]"'
+            )
+            right = False
+        else:
+            right = _check_hf(console) and right
+    console.print("\n[bold green]All is right.[/]" if right else "\n[bold red]Something is wrong; see above.[/]")
+    raise typer.Exit(0 if right else 1)
+
+
+def _versions(console: Console) -> None:
+    from .. import __version__
+
+    console.print(f"[bold]pixelprune {__version__}[/], Python {platform.python_version()}, {platform.platform()}")
+    found = []
+    for name in _PACKAGES:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            found.append(f"[dim]{name} -[/]")
+    console.print("  ".join(found))
+    if importlib.util.find_spec("torch") is not None:
+        import torch
+
+        devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+        console.print(f"devices: {', '.join(devices) if devices else 'CPU only'}")
+
+
+def _check_core(console: Console) -> bool:
+    """Select on an image whose answer is known, and rebuild it."""
+    import numpy as np
+
+    from .. import select
+
+    image = np.full((64, 96, 3), 255, np.uint8)
+    image[40:48, 70:80] = 0
+    selection = select(image, block_size=32)
+    right = selection.kept_indices.tolist() == [0, 5] and bool((selection.reconstruct(image) == image).all())
+    console.print(f"{_mark(right)} selection: kept blocks and exact reconstruction of a known image")
+    return right
+
+
+def _check_hf(console: Console) -> bool:
+    from rich.markup import escape
+
+    try:
+        import torch
+
+        from ..hf.families import FAMILIES
+        from ..hf.selfcheck import TOLERANCE, check_family
+    except Exception as error:
+        console.print(f"[red]✗[/] engine hf: cannot be imported: {escape(f'{type(error).__name__}: {error}')}")
+        return False
+    quiet_libraries()
+    torch.set_num_threads(1)  # tiny tensors: more threads only wait for each other
+    console.print(f"engine hf: a tiny model of each family, pruned, against an oracle (allowed: {TOLERANCE:.0e})")
+    right = True
+    for model_type in FAMILIES:
+        try:
+            result = check_family(model_type)
+        except Exception as error:  # whatever goes wrong in a family is what the doctor is there to tell
+            console.print(
+                f"[red]✗[/] {model_type}: {type(error).__name__}: {' '.join(str(error).split())}", markup=True
+            )
+            right = False
+            continue
+        right = right and result.passed
+        console.print(
+            f"{_mark(result.passed)} {model_type:<12} {result.retain_ratio:.0%} kept, "
+            f"{'same' if result.same_answer else 'ANOTHER'} answer as the oracle, "
+            f"logits within {result.difference:.0e}, broken on purpose {result.control:.0e}, {result.seconds:.1f} s",
+            soft_wrap=True,
+        )
+    return right
+
+
+def _mark(right: bool) -> str:
+    return "[green]✓[/]" if right else "[red]✗[/]"

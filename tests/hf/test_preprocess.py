@@ -126,7 +126,7 @@ def test_modes(twins: Twins, mode: str) -> None:
         pytest.param(ARRAY, id="HWC"),
         pytest.param(ARRAY.transpose(2, 0, 1), id="CHW"),
         pytest.param(np.asfortranarray(ARRAY), id="Fortran order"),
-        pytest.param(ARRAY[::-1, ::2], id="strided"),
+        pytest.param(ARRAY[::2, 40:], id="strided"),
         pytest.param(torch.from_numpy(ARRAY.transpose(2, 0, 1).copy()), id="torch"),
     ],
 )
@@ -234,7 +234,7 @@ def test_the_layout_on_a_device(twins: Twins) -> None:
     settings = {name: getattr(stock, name) for name in ("do_rescale", "rescale_factor", "do_normalize")}
     table = _level_table(stock, 3, {**settings, "image_mean": stock.image_mean, "image_std": stock.image_std})
     assert table.shape == (3, 256) and (np.diff(table) > 0).all()
-    pixels, blocks = np.asarray(noise(7 * twins.cell, 4 * twins.cell)), 28
+    pixels, blocks = np.array(noise(7 * twins.cell, 4 * twins.cell)), 28
     for kept in (range(28), range(0, 28, 3), [27], [0]):
         indices = np.array(kept, np.int32)
         for temporal in (1, 2, 3):

@@ -137,13 +137,13 @@ def dropped_tokens(inputs: FullInputs, image_token_id: int) -> Tensor:
     return dropped
 
 
-def logits(model: Any, inputs: FullInputs) -> Tensor:
-    """``(kept length, vocab)``: logits at every token that is not dropped."""
+def logits(model: Any, inputs: FullInputs, features: tuple[list[Tensor], list[Tensor]] | None = None) -> Tensor:
+    """``(kept length, vocab)``: logits at every token that is not dropped. Encodes, unless ``features`` are given."""
     base, config = model.base_model, model.config
     ids = inputs.input_ids
     dropped = dropped_tokens(inputs, config.image_token_id)
     visual = (ids == config.image_token_id) & ~dropped
-    pooled, deep = encode(model, inputs)
+    pooled, deep = encode(model, inputs) if features is None else features
     embeds = base.get_input_embeddings()(ids).clone()
     embeds[visual] = torch.cat(pooled).to(embeds.dtype)
     where = positions(inputs, config.image_token_id, config.vision_config.spatial_merge_size)
@@ -169,9 +169,10 @@ def logits(model: Any, inputs: FullInputs) -> Tensor:
 def generate(model: Any, inputs: FullInputs, steps: int) -> list[int]:
     """Greedy continuation without a cache: the whole sequence again for each token."""
     tokens: list[int] = []
+    features = encode(model, inputs)
     never = torch.tensor(model.generation_config.suppress_tokens or [], dtype=torch.long)
     for _ in range(steps):
         ids = torch.cat([inputs.input_ids, torch.tensor(tokens, dtype=torch.long)])
         row = FullInputs(ids, inputs.pixel_values, inputs.image_grid_thw, inputs.kept)
-        tokens.append(int(logits(model, row)[-1].index_fill(0, never, -torch.inf).argmax()))
+        tokens.append(int(logits(model, row, features)[-1].index_fill(0, never, -torch.inf).argmax()))
     return tokens

@@ -107,12 +107,16 @@ def tiny_config(model_type: str, tokenizer: PreTrainedTokenizerFast) -> Any:
     )
 
 
-def sharpen(model: Any, seed: int = 0) -> Any:
-    """Redraw weights so that errors show: peaked vision attention, and a language model that looks at what it reads."""
+def sharpen(model: Any, seed: int = 0, scale: float = 0.2) -> Any:
+    """Redraw weights so that errors show: peaked vision attention, and a language model that looks at what it reads.
+
+    Args:
+        scale: standard deviation of the weights; wide for the width of a tiny model.
+    """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            wide = 0.45 if "visual" in name and "qkv" in name else 0.2 if parameter.ndim > 1 else 0.0
+            wide = 0.45 if "visual" in name and "qkv" in name else scale if parameter.ndim > 1 else 0.0
             if wide:
                 noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float32)
                 parameter.copy_(noise.to(parameter.dtype) * wide)

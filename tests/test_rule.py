@@ -218,7 +218,6 @@ def test_a_decoder_rebuilds_the_image_at_threshold_0(drawn):
 def test_a_decoder_rebuilds_real_images_at_threshold_0(real_pixels):
     for method in CAUSAL:
         selection = select(real_pixels, PruneConfig(method))
-        assert selection.num_kept < selection.num_blocks
         assert np.array_equal(decode(selection, real_pixels, method), real_pixels), method
 
 
@@ -227,6 +226,7 @@ def test_the_decoder_needs_every_kept_block_and_row_choice(method, examples):
     """Controls: no kept block can be left out, and no other rule or row choice decodes."""
     image = examples["dashboard-dark.png"]
     selection = select(image, PruneConfig(method))
+    assert selection.num_kept < selection.num_blocks / 2  # there is something to decode
     for i in selection.kept_indices[1::100]:
         keep = selection.keep.copy()
         keep.flat[i] = False

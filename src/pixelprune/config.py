@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
+import numpy as np
+
 from .errors import ConfigError
 
 Method = Literal["pred2d", "adaptive", "raster", "serpentine", "components", "random"]
@@ -59,12 +61,12 @@ class PruneConfig:
             )
         if not isinstance(self.anchored, bool):
             raise ConfigError(f"anchored must be True or False; got {self.anchored!r}")
-        if self.max_tokens is not None and (not _is_integer(self.max_tokens) or self.max_tokens < 1):
+        if self.max_tokens is not None and (not is_integer(self.max_tokens) or self.max_tokens < 1):
             raise ConfigError(
                 f"max_tokens must be a whole number of at least 1, the least reachable count "
                 f"(block (0, 0) is always kept); got {self.max_tokens!r}"
             )
-        if not _is_integer(self.seed) or self.seed < 0:
+        if not is_integer(self.seed) or self.seed < 0:
             raise ConfigError(f"seed must be a whole number of at least 0; got {self.seed!r}")
 
     @property
@@ -78,11 +80,9 @@ class PruneConfig:
 
 
 def _is_number(value: object) -> bool:
-    try:
-        return not isinstance(value, (bool, str)) and math.isfinite(float(value))  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return False
+    return is_integer(value) or (isinstance(value, (float, np.floating)) and math.isfinite(value))
 
 
-def _is_integer(value: object) -> bool:
-    return not isinstance(value, bool) and hasattr(value, "__index__")
+def is_integer(value: object) -> bool:
+    """A whole number, numpy's kinds included; booleans and arrays are none."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .config import METRICS, PruneConfig
+from .config import METRICS, PruneConfig, is_integer
 from .errors import BudgetError, ImageError
 from .selection import Selection
 
@@ -45,6 +45,7 @@ def select(
     """
     config = PruneConfig() if config is None else config
     _check(image, block_size)
+    block_size = int(block_size)
     if isinstance(image, np.ndarray):
         walk: Any = _numpy_walk(image, block_size)
     else:
@@ -59,7 +60,7 @@ def select(
 
 
 def _check(image: Any, block_size: int) -> None:
-    if isinstance(block_size, bool) or not hasattr(block_size, "__index__") or block_size < 1:
+    if not is_integer(block_size) or block_size < 1:
         raise ImageError(f"block_size must be a whole number of at least 1; got {block_size!r}")
     if not isinstance(image, np.ndarray) and type(image).__module__.split(".")[0] != "torch":
         raise ImageError(f"image must be a numpy array or a torch tensor; got {type(image).__name__}")
@@ -70,7 +71,7 @@ def _check(image: Any, block_size: int) -> None:
     shape = tuple(image.shape)
     if len(shape) != 3 or shape[2] not in (1, 3):
         raise ImageError(f"image must be (H, W, 3) or (H, W, 1), channels last; got shape {shape}")
-    if 0 in shape or shape[0] % block_size or shape[1] % block_size:
+    if 0 in shape or shape[0] % int(block_size) or shape[1] % int(block_size):
         raise ImageError(
             f"height and width must be multiples of block_size={block_size} and not 0; got {shape[0]} x {shape[1]}. "
             f"Resize with the model's image processor first"
@@ -84,15 +85,17 @@ def _within_budget(walk: Any, method: str, config: PruneConfig, values: int) -> 
         source, choices, _ = walk(method, config.metric, limit, config.anchored, _UNLIMITED)
         return source, choices, config.level
     budget = int(config.max_tokens)
+    # The other metrics have no levels of their own, so a threshold between two of them starts at the upper one.
+    start = config.level if config.metric == "max" else math.ceil(float(config.threshold) * 255 - 1e-6)
     # Anchored counts need not fall with the level, so every level is tried; a walk that overruns stops early.
-    for level in range(config.level, 256):
+    for level in range(start, 256):
         limit = _limit(config.metric, float(level), values)
         source, choices, kept = walk(method, config.metric, limit, config.anchored, budget)
         if kept <= budget:
             return source, choices, level
     counts = [
         walk(method, config.metric, _limit(config.metric, float(level), values), config.anchored, _UNLIMITED)[2]
-        for level in range(config.level, 256)
+        for level in range(start, 256)
     ]
     raise BudgetError(f"no threshold level keeps at most {budget} blocks; the least reachable count is {min(counts)}")
 

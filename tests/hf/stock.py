@@ -6,6 +6,7 @@ resized image, its rows of ``pixel_values`` those of the kept patches, its seque
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 import transformers
 from PIL import Image
+from transformers import BatchFeature
 
 from pixelprune import PruneConfig, Selection, select
 from pixelprune.hf import PrunedProcessor, oracle
@@ -51,6 +53,15 @@ def spots(cell: int, rows: int, cols: int, places: list[tuple[int, int]]) -> tup
         pixels[row * cell : (row + 1) * cell, col * cell : (col + 1) * cell] = spot
         kept |= {row * cols + col, row * cols + col + 1, (row + 1) * cols + col}
     return Image.fromarray(pixels), sorted(kept)
+
+
+FORM = picture("tax-form.png", 40, 60, 440, 300)
+DARK = picture("dashboard-dark.png", 200, 0, 500, 360)
+PAGE = picture("docs-page.png", 300, 100, 780, 420)
+SLIDE = IMAGES / "slide.png"
+HOLE = "<|vision_start|><|image_pad|><|vision_end|>"
+ONE, TWO, NONE = f"What is {HOLE}?", f"{HOLE} or {HOLE}?", "No image here"
+SETTINGS: dict[str, Any] = {"text": [TWO, ONE], "images": [FORM, DARK, PAGE], "padding": True, "return_tensors": "pt"}
 
 
 @dataclass(frozen=True)
@@ -132,3 +143,61 @@ def shortened(ids: list[int], image_token_id: int, grids: Any, kept: list[Any]) 
     vision = oracle.positions(full, image_token_id, MERGE)[:, stays]
     text = torch.arange(int(stays.sum()))[None]
     return row[stays].tolist(), torch.cat([text, vision]).numpy()
+
+
+def lists(values: Any) -> list[Any]:
+    return [row if isinstance(row, list) else row.tolist() for row in values]
+
+
+def unpadded(batch: Any, row: int) -> tuple[list[int], np.ndarray]:
+    """Tokens and, if there are any, positions of a row where its mask is set."""
+    mask = np.asarray(lists(batch["attention_mask"])[row], bool)
+    ids = np.asarray(lists(batch["input_ids"])[row])[mask].tolist()
+    positions = np.asarray([lists(axis)[row] for axis in batch.get("position_ids", [])])
+    return ids, positions[:, mask] if len(positions) else positions
+
+
+def images_per_row(twins: Twins, batch: Any) -> list[int]:
+    """How many images each row has: its runs of image tokens."""
+    token = twins.stock.image_token_id
+    rows = lists(batch["input_ids"])
+    return [sum(a == token != b for a, b in zip(row, [*row[1:], None], strict=True)) for row in rows]
+
+
+def check(
+    twins: Twins, call: Callable[[Any], Any], images: list[Any], config: PruneConfig | None = None
+) -> tuple[BatchFeature, BatchFeature]:
+    """Call both processors and compare everything; return both outputs."""
+    stock, pruned = call(twins.stock), call(twins.pruned)
+    image_processor = twins.stock.image_processor
+    selections = [selection_of(image_processor, image, config or twins.pruned.prune) for image in images]
+    assert any(selection.num_kept < selection.num_blocks for selection in selections)
+    assert set(pruned) == {*stock, "position_ids"}
+    for key in stock:
+        assert type(pruned[key]) is type(stock[key]), key
+        assert getattr(pruned[key], "dtype", None) == getattr(stock[key], "dtype", None), key
+    assert type(pruned["position_ids"]) is type(pruned["input_ids"])
+    assert np.array_equal(pruned["image_grid_thw"], stock["image_grid_thw"])
+    rows = kept_rows(selections)
+    assert np.abs(np.asarray(pruned["pixel_values"]) - np.asarray(stock["pixel_values"])[rows]).max() <= 1e-6
+
+    first = 0
+    token = twins.stock.image_token_id
+    for row, number in enumerate(images_per_row(twins, stock)):
+        mine = slice(first, first + number)
+        kept = [selection.kept_indices for selection in selections[mine]]
+        ids, _ = unpadded(stock, row)
+        expected, where = shortened(ids, token, np.asarray(stock["image_grid_thw"])[mine], kept)
+        got, positions = unpadded(pruned, row)
+        assert got == expected, f"tokens of row {row}"
+        assert np.array_equal(positions, where), f"positions of row {row}"
+        assert not np.array_equal(positions, where + 1)
+        first += number
+    assert first == len(images)
+    types = [[int(i == token) for i in row] for row in lists(pruned["input_ids"])]
+    assert lists(pruned["mm_token_type_ids"]) == types
+    return stock, pruned
+
+
+def same(a: Any, b: Any) -> bool:
+    return set(a) == set(b) and all(torch.equal(a[key], b[key]) for key in a)

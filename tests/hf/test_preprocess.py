@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from stock import IMAGES, MERGE, Twins, kept_rows, make_twins, noise, picture, resized, spots
+from stock import DARK, FORM, IMAGES, MERGE, Twins, kept_rows, make_twins, noise, resized, spots
 
 from pixelprune import PruneConfig, select
 from pixelprune._layout import kept_patches
@@ -19,8 +19,6 @@ from pixelprune.errors import ImageError
 from pixelprune.hf import pruned_image_processor
 from pixelprune.hf.image_processor import SELECTIONS, _kept_patches_on_device, _level_table
 
-FORM = picture("tax-form.png", 40, 60, 440, 300)
-DARK = picture("dashboard-dark.png", 200, 0, 500, 360)
 ARRAY = np.asarray(FORM)
 FILES = sorted(path.name for path in IMAGES.iterdir() if path.suffix in (".png", ".jpg"))
 

@@ -37,7 +37,8 @@ def test_all_holds_beside_torchvision(tmp_path: Path) -> None:
         )
     (tmp_path / "sitecustomize.py").write_text(SITE)
     path = os.pathsep.join([str(tmp_path), str(FOLDER), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-    files = [str(HERE / name) for name in ("torchvision_checks.py", "test_preprocess.py", "test_processor.py")]
+    names = ("torchvision_checks.py", "test_preprocess.py", "test_processor.py", "test_processor_use.py")
+    files = [str(HERE / name) for name in names]
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *files, "-k", CHOICE]
     child = subprocess.run(
         command, cwd=ROOT, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False

@@ -8,25 +8,18 @@ from typing import Any
 
 import pytest
 import torch
-from stock import SIZE, Twins, kept_rows, make_twins, picture
+from stock import DARK, FORM, HOLE, SIZE, Twins, kept_rows, make_twins, same
 from transformers import AutoConfig, AutoImageProcessor, AutoProcessor
 
 from pixelprune.hf import PrunedProcessor
 from pixelprune.hf.image_processor import SELECTIONS
 
-FORM = picture("tax-form.png", 40, 60, 440, 300)
-DARK = picture("dashboard-dark.png", 200, 0, 500, 360)
-TEXT = "<|vision_start|><|image_pad|><|vision_end|> or <|vision_start|><|image_pad|><|vision_end|>?"
-CALL: dict[str, Any] = {"text": [TEXT], "images": [FORM, DARK], "return_tensors": "pt"}
+CALL: dict[str, Any] = {"text": [f"{HOLE} or {HOLE}?"], "images": [FORM, DARK], "return_tensors": "pt"}
 
 
 @pytest.fixture(scope="session", params=["qwen2_vl", "qwen2_5_vl", "qwen3_vl"])
 def twins(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Twins:
     return make_twins(request.param, tmp_path_factory.mktemp("torchvision"))
-
-
-def same(a: Any, b: Any) -> bool:
-    return set(a) == set(b) and all(torch.equal(a[key], b[key]) for key in a)
 
 
 def test_the_backend_is_torchvision(twins: Twins) -> None:

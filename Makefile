@@ -1,6 +1,8 @@
 # Two commands do everything on a fresh machine: `make demo` and `make test`.
 PYTHON ?= python3
 VENV ?= .venv
+# Two processes: the models of the tests are tiny and run on one thread each.
+PYTEST_ARGS ?= -n 2
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
@@ -9,12 +11,12 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 demo: $(VENV)/.ready
 	$(BIN)/python examples/demo.py
 
-test: $(VENV)/.ready
+test: $(VENV)/.ready .compat/torchvision/.ready
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 	$(MAKE) test-oldest
 
 # The engine tests again on the oldest supported transformers, laid over the same environment.
-test-oldest: .compat/transformers-5.18/.ready
+test-oldest: .compat/transformers-5.18/.ready .compat/torchvision/.ready
 	PYTHONPATH=$(CURDIR)/.compat/transformers-5.18 $(BIN)/python -m pytest tests/hf $(PYTEST_ARGS)
 
 lint: $(VENV)/.ready
@@ -33,6 +35,12 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 
 .compat/transformers-5.18/.ready: $(VENV)/.ready
 	$(PIP) --no-deps --upgrade --target .compat/transformers-5.18 "transformers==5.18.*"
+	touch $@
+
+# Beside the environment, not in it: images must work without torchvision, and one test checks them with it.
+# 0.28 is the release for torch 2.13 in constraints.txt.
+.compat/torchvision/.ready: $(VENV)/.ready
+	$(PIP) --no-deps --upgrade --target .compat/torchvision "torchvision==0.28.0"
 	touch $@
 
 clean:

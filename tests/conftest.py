@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import functools
-import json
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
-
-TESTS = Path(__file__).parent
-EXAMPLES = TESTS.parent / "examples" / "images"
-#: Per image, by original file name: its resized (width, height), and the kept blocks of the authors' implementation.
-UPSTREAM = json.loads((TESTS / "data" / "upstream.json").read_text())
+from corpus import EXAMPLES, UPSTREAM, example_files, load
 
 
 def pytest_addoption(parser):
@@ -26,12 +17,6 @@ def pytest_addoption(parser):
     )
 
 
-def example_files():
-    """The paths of the example images, by original file name."""
-    with (EXAMPLES / "manifest.csv").open(newline="") as file:
-        return {row["original"]: EXAMPLES / row["file"] for row in csv.DictReader(file)}
-
-
 def corpus_files(config):
     """The paths of the images under ``--corpus``, by file name; none without the option."""
     folder = config.getoption("--corpus")
@@ -41,15 +26,6 @@ def corpus_files(config):
     if not files:
         raise pytest.UsageError(f"--corpus: {folder} has no image that tests/data/upstream.json names")
     return files
-
-
-@functools.cache
-def load(path, resized):
-    """uint8 (H, W, 3), read-only: the image at a (width, height), by Pillow's bicubic filter."""
-    with Image.open(path) as image:
-        pixels = np.array(image.convert("RGB").resize(resized, Image.Resampling.BICUBIC))
-    pixels.flags.writeable = False
-    return pixels
 
 
 def pytest_generate_tests(metafunc):

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import EXAMPLES
+from corpus import EXAMPLES
 from odd_images import pdf, png_header
 from PIL import Image
 

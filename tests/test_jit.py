@@ -142,7 +142,7 @@ def test_no_place_for_a_cache_at_all(package, tmp_path):
         import json, numba, pixelprune
         from pixelprune import config
         try:
-            numba.njit(cache=True)(config._is_integer)
+            numba.njit(cache=True)(config.is_integer)
             refused = ""
         except RuntimeError as error:
             refused = str(error)

@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 import pytest
-from conftest import UPSTREAM
+from corpus import UPSTREAM
 from PIL import Image
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil, smart_resize
 

@@ -6,7 +6,7 @@ import hashlib
 
 import numpy as np
 import pytest
-from conftest import UPSTREAM, example_files
+from corpus import UPSTREAM, example_files
 
 from pixelprune import PruneConfig, select
 

@@ -1,73 +1,14 @@
-"""Tiny sharpened models of every family, real images, and the inputs that the stock processor would make."""
+"""A kit per family, and one of Qwen3-VL."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
-from typing import Any
-
 import pytest
 import torch
-from PIL import Image
-from transformers import AutoImageProcessor, AutoModelForImageTextToText
-from transformers.utils import logging
+from kit import Kit, make_kit
 
-from pixelprune.hf import FAMILIES, PrunedProcessor, enable
-from pixelprune.hf.oracle import FullInputs
-from pixelprune.hf.tiny import build_tiny
+from pixelprune.hf import FAMILIES
 
-logging.set_verbosity_error()
-logging.disable_progress_bar()
-
-IMAGES = Path(__file__).parents[2] / "examples" / "images"
-CROPS = {
-    "form": ("tax-form.png", (40, 60, 440, 300)),
-    "page": ("docs-page.png", (300, 100, 780, 420)),
-    "dark": ("dashboard-dark.png", (200, 0, 560, 360)),
-    "chart": ("chart.png", (300, 200, 620, 640)),
-    "slide": ("slide.png", (0, 0, 500, 280)),
-}
-
-
-@cache
-def crop(name: str) -> Image.Image:
-    """A crop of a real image, small enough for the oracle."""
-    file, box = CROPS[name]
-    with Image.open(IMAGES / file) as image:
-        return image.convert("RGB").crop(box)
-
-
-@dataclass
-class Kit:
-    """A family's folder, enabled model, pruned processor and stock image processor."""
-
-    model_type: str
-    folder: Path
-    model: Any
-    processor: Any
-    stock: Any
-
-    def text(self, *parts: str) -> str:
-        """A prompt: the words given, ``"image"`` for an image placeholder."""
-        image = "<|vision_start|><|image_pad|><|vision_end|>"
-        return "<|im_start|>user\n" + "".join(image if p == "image" else p for p in parts) + "<|im_end|>\n"
-
-    def full_inputs(self, text: str, images: list[Image.Image], kept: list[Any]) -> FullInputs:
-        """The whole row, with the stock image processor and the tokenizer alone."""
-        pixels = self.stock(images=images, return_tensors="pt")
-        for grid in pixels["image_grid_thw"].tolist():
-            count = grid[1] * grid[2] // 4
-            text = text.replace("<|image_pad|>", "<|placeholder|>" * count, 1)
-        text = text.replace("<|placeholder|>", "<|image_pad|>")
-        ids = torch.tensor(self.processor.tokenizer(text)["input_ids"])
-        kept = [torch.as_tensor(k, dtype=torch.long) for k in kept]
-        return FullInputs(ids, pixels["pixel_values"], pixels["image_grid_thw"], kept)
-
-    def select(self, images: list[Image.Image]) -> list[Any]:
-        """What the processor keeps of each image."""
-        batch = self.processor.image_processor(images=images)
-        return [chosen.selection.kept_indices for chosen in batch["pixelprune_selections"]]
+torch.set_num_threads(1)  # tiny tensors: more threads only wait for each other
 
 
 @pytest.fixture(scope="session", params=sorted(FAMILIES))
@@ -78,11 +19,3 @@ def kit(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 @pytest.fixture(scope="session")
 def qwen3(tmp_path_factory: pytest.TempPathFactory) -> Kit:
     return make_kit("qwen3_vl", tmp_path_factory.mktemp("qwen3"))
-
-
-def make_kit(model_type: str, folder: Path) -> Kit:
-    build_tiny(folder, model_type)
-    model = enable(AutoModelForImageTextToText.from_pretrained(folder).eval())
-    processor = PrunedProcessor.from_pretrained(folder, size={"shortest_edge": 3136, "longest_edge": 1 << 20})
-    stock = AutoImageProcessor.from_pretrained(folder, size={"shortest_edge": 3136, "longest_edge": 1 << 20})
-    return Kit(model_type, folder, model, processor, stock)

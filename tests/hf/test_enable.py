@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Kit, crop
+from kit import Kit, crop
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from conftest import Kit, crop
+from kit import Kit, crop
 from packaging.version import Version
 from torch import Tensor
 from transformers import DynamicCache, pipeline

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from conftest import Kit, crop
+from kit import Kit, crop
 from PIL import Image
 from torch import Tensor
+from transformers import AutoModelForImageTextToText
 
+from pixelprune.hf import enable, oracle
 from pixelprune.hf import encode as encode_module
-from pixelprune.hf import oracle
 from pixelprune.hf.encode import encode_kept, tower_inputs
 from pixelprune.hf.families import family_of
 
@@ -200,14 +202,16 @@ def test_bfloat16_is_as_close_as_bfloat16_can_be(kit: Kit) -> None:
     full = kit.full_inputs(text, images, kit.select(images))
     whole = [torch.arange(int(full.image_grid_thw[0].prod()) // 4)]
     rows = {"pixel_values": full.pixel_values, "image_grid_thw": full.image_grid_thw}
+    half = AutoModelForImageTextToText.from_pretrained(kit.folder, dtype=torch.bfloat16).eval()
+    low = dataclasses.replace(kit, model=enable(half))
     exact, _ = features(kit, inputs, list(full.kept))
     exact_whole, _ = features(kit, rows, whole)
-    kit.model.to(torch.bfloat16)
-    try:
-        rough, _ = features(kit, inputs, list(full.kept))
-        rough_whole, _ = features(kit, rows, whole)
-    finally:
-        kit.model.to(torch.float32)
+    rough, _ = features(low, inputs, list(full.kept))
+    rough_whole, _ = features(low, rows, whole)
+    with torch.no_grad():
+        assert low.model(**inputs).logits.dtype == torch.bfloat16
+    length = inputs["input_ids"].shape[1]
+    assert low.model.generate(**inputs, max_new_tokens=2, do_sample=False).shape[1] == length + 2
     error = float((rough.float() - exact).norm() / exact.norm())
     usual = float((rough_whole.float() - exact_whole).norm() / exact_whole.norm())
     assert 0 < error <= 2 * usual

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import Kit, crop
+from kit import Kit, crop
 from peft import LoraConfig, get_peft_model
 
 from pixelprune.hf import disable, enable, is_enabled, oracle
@@ -48,7 +48,7 @@ def test_loss_and_gradients_equal_the_oracle(case: Any, monkeypatch: pytest.Monk
     loss = model(**inputs, labels=labels).loss
     got = gradients(model, loss)
     tolerance = 2e-2 if "qwen3_5" in model.config.model_type else 1e-3
-    assert abs(float(loss - expected_loss)) < tolerance
+    assert abs(loss.item() - expected_loss.item()) < tolerance
     assert set(got) == set(expected) and any("visual.patch_embed" in name for name in got)
     assert worst(got, expected) < tolerance
 
@@ -87,7 +87,7 @@ def test_lora(case: Any) -> None:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(loss.item())
     assert losses[-1] < losses[0]
     assert all(torch.equal(p, frozen[n]) for n, p in tuned.named_parameters() if n in frozen)
     assert any("visual" in n and p.grad.abs().sum() > 0 for n, p in tuned.named_parameters() if "lora_B" in n)

@@ -90,7 +90,8 @@ def _check_hf(console: Console) -> bool:
             result = check_family(model_type)
         except Exception as error:  # whatever goes wrong in a family is what the doctor is there to tell
             console.print(
-                f"[red]✗[/] {model_type}: {type(error).__name__}: {' '.join(str(error).split())}", markup=True
+                f"[red]✗[/] {model_type}: {type(error).__name__}: {escape(' '.join(str(error).split()))}",
+                soft_wrap=True,
             )
             right = False
             continue

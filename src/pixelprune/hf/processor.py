@@ -172,7 +172,8 @@ class PrunedProcessor:
         return settings
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (type(self).__mro__[2],), self.__dict__
+        # Without the latest report: caches of processed data are keyed by the pickled processor.
+        return _restore, (type(self).__mro__[2],), {**self.__dict__, "last_report": []}
 
 
 def _config_of(source: Any, hub: dict[str, Any]) -> Any:

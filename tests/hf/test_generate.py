@@ -196,6 +196,16 @@ def test_static_cache(kit: Kit) -> None:
     assert new_tokens(kit, inputs, cache_implementation="static") == new_tokens(kit, inputs)
 
 
+def test_second_turn_after_an_image_with_nothing_to_prune(kit: Kit) -> None:
+    noise = torch.randint(0, 256, (128, 128, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8).numpy()
+    first, second = kit.text("image", "What is this?"), kit.text("image", "And this?")
+    before, whole = single(kit, first, [noise]), single(kit, first + second, [noise, crop("dark")])
+    assert kit.processor.last_report[0].retain_ratio == 1 > kit.processor.last_report[1].retain_ratio
+    cache = DynamicCache(config=kit.model.config)
+    kit.model.generate(**before, past_key_values=cache, max_new_tokens=1)
+    assert new_tokens(kit, whole, past_key_values=cache) == new_tokens(kit, whole)
+
+
 def test_second_turn_with_a_new_image(kit: Kit) -> None:
     """Go on from a cache: the conversation so far is not encoded again, the new image is."""
     first = kit.text("image", "What is this?")
@@ -217,7 +227,11 @@ def test_second_turn_with_a_new_image(kit: Kit) -> None:
     assert new_tokens(kit, whole) == [expected]
 
 
-def test_second_turn_of_text_alone(kit: Kit) -> None:
+@pytest.mark.parametrize("pruned", [True, False])
+def test_second_turn_of_text_alone(kit: Kit, pruned: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not pruned:
+        monkeypatch.setattr(kit.processor.image_processor, "prune", None)
+    kit.model.base_model.rope_deltas = None
     first, second = kit.text("image", "What is this?"), kit.text("Are you sure?")
     before, whole = single(kit, first, [crop("form")]), single(kit, first + second, [crop("form")])
     cache = DynamicCache(config=kit.model.config)

@@ -92,7 +92,7 @@ def _encode_before_forward(base: Any, args: tuple[Any, ...], kwargs: dict[str, A
         kwargs = {**dict(zip(inspect.signature(base.forward).parameters, args, strict=False)), **kwargs}
     pixel_values: Any = kwargs.get("pixel_values")
     grid: Any = kwargs.get("image_grid_thw")
-    if not _is_pruned(pixel_values, grid):
+    if not _is_pruned(pixel_values, grid, base, kwargs.get("position_ids")):
         return None
     if kwargs.get("input_ids") is None:
         raise PrunedInputError("pruned pixel_values need input_ids beside them; got inputs_embeds")
@@ -101,7 +101,7 @@ def _encode_before_forward(base: Any, args: tuple[Any, ...], kwargs: dict[str, A
     encoded["image"] = encode_kept(
         base.visual, family_of(base.config.model_type), pixel_values, grid, [image.kept for image in images]
     )
-    _set_rope_deltas(base, kwargs["input_ids"], kwargs["position_ids"], kwargs.get("attention_mask"))
+    _set_rope_deltas(base, kwargs["position_ids"])
     return (), {**kwargs, "pixel_values": None, "mm_encoder_outputs": encoded}
 
 
@@ -111,22 +111,25 @@ def _generate(self: Any, *args: Any, **kwargs: Any) -> Any:
     generate = type(self).generate
     pixel_values: Any = kwargs.get("pixel_values")
     grid: Any = kwargs.get("image_grid_thw")
-    if not _is_pruned(pixel_values, grid):
+    base = self.base_model
+    cache = kwargs.get("past_key_values")
+    cached = int(cache.get_seq_length()) if cache is not None else 0
+    position_ids: Any = kwargs.get("position_ids")
+    whole = not _is_pruned(pixel_values, grid, base, position_ids)
+    # On a cache even whole images come this way: stock code would encode those in the cache again, and fail.
+    if whole and (not cached or pixel_values is None or grid is None or position_ids is None):
         return generate(self, *args, **kwargs)
     input_ids = args[0] if args else kwargs.get("input_ids", kwargs.get("inputs"))
     if input_ids is None:
         raise PrunedInputError("pruned pixel_values need input_ids beside them; got none")
-    base = self.base_model
     family = family_of(self.config.model_type)
-    images = _locate(base, input_ids, kwargs.get("position_ids"), grid, pixel_values)
+    images = _locate(base, input_ids, position_ids, grid, pixel_values)
 
     # Images whose tokens are in the cache already need no encoding.
-    cache = kwargs.get("past_key_values")
-    cached = int(cache.get_seq_length()) if cache is not None else 0
     new = [i for i, image in enumerate(images) if image.start >= cached]
     if any(image.start < cached < image.start + len(image.kept) for image in images):
         raise PrunedInputError(f"the cache ends inside an image, at token {cached}; let it end between images")
-    sizes = [len(image.kept) * family_merge(base) ** 2 for image in images]
+    sizes = [len(image.kept) * _merge_size(base) ** 2 for image in images]
     pieces = torch.split(pixel_values, sizes)
     del kwargs["pixel_values"], kwargs["image_grid_thw"]
     if new:
@@ -137,23 +140,29 @@ def _generate(self: Any, *args: Any, **kwargs: Any) -> Any:
             **(kwargs.get("mm_encoder_outputs") or {}),
             "image": _one_per_row(features, [images[i].row for i in new]),
         }
-    _set_rope_deltas(base, input_ids, kwargs["position_ids"], kwargs.get("attention_mask"))
+    _set_rope_deltas(base, position_ids)
     return generate(self, *args, **kwargs)
 
 
-def family_merge(base: Any) -> int:
-    """Side of a block in patches."""
+def _merge_size(base: Any) -> int:
     return int(base.config.vision_config.spatial_merge_size)
 
 
-def _is_pruned(pixel_values: Any, grid: Any) -> bool:
-    return pixel_values is not None and grid is not None and len(pixel_values) != int(grid.prod(-1).sum())
+def _is_pruned(pixel_values: Any, grid: Any, base: Any, position_ids: Any) -> bool:
+    """Whether patches are missing; notes the positions of a processor's output in which none are, for later turns."""
+    if pixel_values is None or grid is None:
+        return False
+    if len(pixel_values) != int(grid.prod(-1).sum()):
+        return True
+    if position_ids is not None and position_ids.ndim == 3 and len(position_ids) == 4:
+        _set_rope_deltas(base, position_ids)
+    return False
 
 
 def _locate(
     base: Any, input_ids: Tensor, position_ids: Tensor | None, grid: Tensor, pixels: Tensor
 ) -> list[PlacedImage]:
-    merge = family_merge(base)
+    merge = _merge_size(base)
     images = locate_images(input_ids, position_ids, base.config.image_token_id, grid, merge)
     patches = sum(len(image.kept) for image in images) * merge**2
     if patches != len(pixels):
@@ -179,15 +188,13 @@ def _one_per_row(features: Any, rows: list[int]) -> Any:
     return features
 
 
-def _set_rope_deltas(base: Any, input_ids: Tensor, position_ids: Tensor, attention_mask: Tensor | None) -> None:
-    """What the model's own position code leaves behind: where text goes on, for callers that continue without
-    position_ids."""
-    if attention_mask is None or attention_mask.ndim != 2:
-        attention_mask = torch.ones(position_ids.shape[1:], device=position_ids.device)
-    length = position_ids.shape[-1]
-    mask = attention_mask[:, -length:].to(position_ids.device).bool()
-    last = position_ids[-3:].amax(0).masked_fill(~mask, -1).amax(1)
-    base.rope_deltas = (last + 1 - attention_mask.sum(1).to(last))[:, None].long()
+def _set_rope_deltas(base: Any, position_ids: Tensor) -> None:
+    """What the model's own position code leaves behind, for callers that go on without position_ids.
+
+    How far M-RoPE positions are ahead of text positions at the end of each row; padding, at 0, never is the largest.
+    """
+    text, vision = position_ids[0].amax(1), position_ids[1:].amax((0, 2))
+    base.rope_deltas = (vision - text)[:, None]
 
 
 @torch.no_grad()
@@ -201,7 +208,7 @@ def verify_tower(base: Any, family: Family) -> None:
     parameter = next(tower.parameters())
     if parameter.is_meta:
         raise UnsupportedModelError("the model's weights are on the meta device; load them before enable()")
-    config, merge = tower.config, family_merge(base)
+    config, merge = tower.config, _merge_size(base)
     unit = merge * merge
     grid = torch.tensor([[1, 6 * merge, 5 * merge], [1, 2 * merge, 3 * merge]], device=parameter.device)
     whole = [torch.arange(30), torch.arange(6)]

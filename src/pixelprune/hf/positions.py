@@ -115,7 +115,7 @@ def locate_images(
 
     Args:
         input_ids: int64 ``(batch, length)``.
-        position_ids: int64 ``(4, batch, length)`` or ``(3, batch, length)``, as the processor made them.
+        position_ids: int64 ``(4, batch, length)``, as the processor made them.
         grid_thw: int64 ``(images, 3)``, full grids in patches.
 
     Returns:
@@ -124,7 +124,7 @@ def locate_images(
     Raises:
         PrunedInputError: positions are missing, or do not describe blocks of these grids.
     """
-    if position_ids is None or position_ids.ndim != 3 or position_ids.shape[0] not in (3, 4):
+    if position_ids is None or position_ids.ndim != 3 or position_ids.shape[0] != 4:
         shape = None if position_ids is None else tuple(position_ids.shape)
         raise PrunedInputError(
             f"pruned pixel_values need the position_ids that PrunedProcessor returned, of shape (4, batch, length); "
@@ -135,7 +135,7 @@ def locate_images(
             f"position_ids {tuple(position_ids.shape)} do not fit input_ids {tuple(input_ids.shape)}"
         )
     ids = input_ids.cpu().numpy()
-    positions = position_ids[-3:].cpu().numpy()
+    positions = position_ids[1:].cpu().numpy()
     runs = [
         (row, start, stop)
         for row in range(len(ids))

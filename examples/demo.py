@@ -44,10 +44,8 @@ def main() -> None:
     show_what_is_kept()
     model, processor = build_model()
     right = compare(model, processor)
-    console.print("\nThese images are real, the model's weights are random. Ask a real one:")
-    console.print(
-        '  pixelprune ask page.png "What is the total?" --model Qwen/Qwen3-VL-2B-Instruct --compare', style="bold"
-    )
+    console.print("\nThe images are real, the model's weights are random. Ask a real one:")
+    console.print('  .venv/bin/pixelprune ask page.png "Total?" --model Qwen/Qwen3-VL-2B-Instruct', style="bold")
     if not right:
         raise SystemExit("pruned and oracle differ: run `pixelprune doctor`")
 

@@ -49,8 +49,8 @@ def ask(
     images = [image for path in paths for _, image in open_images(path, dpi)]
     try:
         from . import _answer
-    except ModuleNotFoundError as error:
-        raise ConfigError(f'ask needs {error.name}: pip install "pixelprune[hf]"') from error
+    except ImportError as error:
+        raise ConfigError(str(error)) from error
     quiet_libraries()
     reader = _answer.Reader(model, config, dtype, device)
     answers = [reader.answer(images, question, "pruned", max_new_tokens)]

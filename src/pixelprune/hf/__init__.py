@@ -7,6 +7,7 @@
 No class is patched: :func:`enable` changes one instance and :func:`disable` undoes it.
 """
 
+from . import _requirements  # noqa: F401  (first, so that it can speak first)
 from .enable import disable, enable, is_enabled
 from .families import FAMILIES
 from .image_processor import ImageReport, pruned_image_processor

@@ -48,6 +48,7 @@ def ask(
 
     images = [image for path in paths for _, image in open_images(path, dpi)]
     try:
+        from .. import hf  # noqa: F401  (says in one line what is missing)
         from . import _answer
     except ImportError as error:
         raise ConfigError(str(error)) from error

@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
-from ..config import METHODS, METRICS, PruneConfig
+from ..config import PruneConfig
 from ..errors import ConfigError
 from . import quiet_libraries
+from ._options import Anchored, Dpi, MaxTokens, Method, Metric, Seed, Threshold
 
 
 def ask(
@@ -22,24 +23,23 @@ def ask(
         bool,
         typer.Option("--compare", help="Also ask about the whole images, and about them resized to as many tokens."),
     ] = False,
-    method: Annotated[str, typer.Option(help=f"One of {', '.join(METHODS)}.")] = "pred2d",
-    metric: Annotated[str, typer.Option(help=f"Distance between blocks: {', '.join(METRICS)}.")] = "max",
-    threshold: Annotated[float, typer.Option(help="Blocks this close are equal, 0 (exact) to 1.")] = 0.0,
-    anchored: Annotated[
-        bool, typer.Option("--anchored/--sliding", help="Compare with the kept block, or with the raw neighbour.")
-    ] = True,
-    max_tokens: Annotated[int | None, typer.Option(help="Keep at most this many blocks per image.")] = None,
+    method: Method = "pred2d",
+    metric: Metric = "max",
+    threshold: Threshold = 0.0,
+    anchored: Anchored = True,
+    max_tokens: MaxTokens = None,
+    seed: Seed = 0,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer in tokens.")] = 256,
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...", show_default="cuda if there is one")] = "",
-    dpi: Annotated[float, typer.Option(help="Pixels per inch for the pages of a PDF.")] = 150,
+    dpi: Dpi = 150,
 ) -> None:
     """Ask a model a question about images.
 
     The time to first token includes resizing, selecting, encoding and prefill, but not reading the files or loading
     the model; the model is warmed up first.
     """
-    config = PruneConfig(method, metric, threshold, anchored, max_tokens)  # type: ignore[arg-type]
+    config = PruneConfig(method, metric, threshold, anchored, max_tokens, seed)  # type: ignore[arg-type]
     if len(arguments) < 2:
         raise ConfigError(f"give at least one image, then the question; got only {arguments[0]!r}")
     *paths, question = arguments

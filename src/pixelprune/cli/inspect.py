@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..config import METHODS, METRICS, PruneConfig
+from ..config import PruneConfig
 from ..errors import ConfigError, ImageError, PixelPruneError
 from . import FAILURE, complain
+from ._options import Anchored, Dpi, MaxTokens, Method, Metric, Seed, Threshold
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -56,23 +57,19 @@ def inspect(
         Path | None, typer.Option(metavar="DIR", help="Write NAME.png to this folder for each: dropped blocks dimmed.")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of the table.")] = False,
-    method: Annotated[str, typer.Option(help=f"One of {', '.join(METHODS)}.")] = "pred2d",
-    metric: Annotated[str, typer.Option(help=f"Distance between blocks: {', '.join(METRICS)}.")] = "max",
-    threshold: Annotated[float, typer.Option(help="Blocks this close are equal, 0 (exact) to 1.")] = 0.0,
-    anchored: Annotated[
-        bool, typer.Option("--anchored/--sliding", help="Compare with the kept block, or with the raw neighbour.")
-    ] = True,
-    max_tokens: Annotated[
-        int | None, typer.Option(help="Keep at most this many blocks per image, by raising the threshold.")
-    ] = None,
+    method: Method = "pred2d",
+    metric: Metric = "max",
+    threshold: Threshold = 0.0,
+    anchored: Anchored = True,
+    max_tokens: MaxTokens = None,
     block_size: Annotated[
         int | None, typer.Option(help="Side of a block in pixels.", show_default="the model's")
     ] = None,
     model: Annotated[
         str, typer.Option(help="Resize as this model does: a family, a hub name or a folder. Never downloads.")
     ] = "qwen3_vl",
-    seed: Annotated[int, typer.Option(help="For the method random.")] = 0,
-    dpi: Annotated[float, typer.Option(help="Pixels per inch for the pages of a PDF.")] = 150,
+    seed: Seed = 0,
+    dpi: Dpi = 150,
 ) -> None:
     """How much of each image would be dropped.
 
@@ -80,7 +77,6 @@ def inspect(
     """
     from . import _report
 
-    # Strings here: PruneConfig is the one place that knows what is allowed.
     config = PruneConfig(method, metric, threshold, anchored, max_tokens, seed)  # type: ignore[arg-type]
     spec = _spec(model, block_size)
     overlays = None if overlay is None else _Overlays(overlay)

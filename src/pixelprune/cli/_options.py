@@ -1,4 +1,4 @@
-"""Options that several commands share. Strings, not choices: PruneConfig is the one place that knows what is allowed."""
+"""Options that several commands share. Strings, not choices: PruneConfig alone knows what is allowed."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from typing import Any
 
 import pytest
@@ -98,6 +99,25 @@ def test_a_deep_copy_is_enabled_by_itself(model: Any, inputs: Any) -> None:
     assert generate(twin, inputs) != expected
     disable(twin)
     assert is_enabled(model) and generate(model, inputs) == expected
+
+
+def test_a_pickled_model_is_enabled_by_itself(model: Any, inputs: Any) -> None:
+    twin = pickle.loads(pickle.dumps(enable(model)))
+    assert is_enabled(twin) and generate(twin, inputs) == generate(model, inputs)
+    disable(model)
+    assert is_enabled(twin)
+    disable(twin)
+    with pytest.raises((RuntimeError, ValueError)):
+        generate(twin, inputs)
+
+
+def test_base_model_first(model: Any, inputs: Any) -> None:
+    """enable() on the base model, then on the whole: generate() must come along."""
+    expected = generate(enable(copy.deepcopy(model)), inputs)
+    enable(model.model)
+    enable(model)
+    assert generate(model, inputs) == expected
+    assert len(model.model._forward_pre_hooks) == 1
 
 
 def test_base_model_alone(model: Any, inputs: Any) -> None:

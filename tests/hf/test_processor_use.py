@@ -168,6 +168,11 @@ BAD_CALLS: dict[str, tuple[Callable[[Any], Any], type[Exception], str]] = {
         ImageError,
         r"images must be 8-bit to be pruned .* got (torch\.)?float32",
     ),
+    "another merge size": (
+        lambda p: p(text=[ONE], images=[FORM], merge_size=1),
+        ImageError,
+        r"patch_size and merge_size are the model's, 16 and 2; got 16 and 1",
+    ),
     "missing image": (lambda p: p(text=[ONE], images=["/no/such.png"]), ValueError, "/no/such.png"),
     "a threshold instead of settings": (
         lambda p: setattr(p, "prune", 0.5),

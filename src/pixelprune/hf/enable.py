@@ -9,7 +9,7 @@ its class's own.
 from __future__ import annotations
 
 import inspect
-from types import MethodType
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -44,8 +44,9 @@ def enable(model: M) -> M:
     if _MARK not in base.__dict__:
         verify_tower(base, family)
         base.__dict__[_MARK] = base.register_forward_pre_hook(_encode_before_forward, with_kwargs=True)
-        if hasattr(inner, "generate"):
-            inner.__dict__["generate"] = MethodType(_generate, inner)
+    if hasattr(inner, "generate"):
+        # A partial, because copies and pickles of the model then hold one that belongs to them.
+        inner.__dict__.setdefault("generate", partial(_generate, inner))
     return model
 
 
@@ -55,7 +56,7 @@ def disable(model: M) -> M:
     hook = base.__dict__.pop(_MARK, None)
     if hook is not None:
         hook.remove()
-        inner.__dict__.pop("generate", None)
+    inner.__dict__.pop("generate", None)
     return model
 
 

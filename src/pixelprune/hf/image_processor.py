@@ -61,6 +61,11 @@ class PrunedImageProcessor:
         patch, merge, temporal = kwargs["patch_size"], kwargs["merge_size"], kwargs["temporal_patch_size"]
         if not images:
             raise ImageError("no images in the list; leave images out for texts alone")
+        if (patch, merge) != (self.patch_size, self.merge_size):  # type: ignore[attr-defined]
+            raise ImageError(
+                f"patch_size and merge_size are the model's, {self.patch_size} and {self.merge_size}; "  # type: ignore[attr-defined]
+                f"got {patch} and {merge} for this call"
+            )
         if self.prune is None:
             batch: BatchFeature = super()._preprocess(images, **kwargs)  # type: ignore[misc]
             batch[SELECTIONS] = [

@@ -10,7 +10,7 @@ from PIL import Image
 
 torch = pytest.importorskip("torch")
 
-from pixelprune import PruneConfig, select  # noqa: E402
+from pixelprune import PruneConfig, rule, select  # noqa: E402
 from pixelprune.config import METHODS, METRICS  # noqa: E402
 
 SETTINGS = [
@@ -59,6 +59,20 @@ def test_long_gradients_settle() -> None:
     image = np.repeat(ramp, 3, axis=2).astype(np.uint8)
     for method in METHODS:
         assert_equal(image, PruneConfig(method, threshold=3 / 255), 2)  # type: ignore[arg-type]
+
+
+def test_chains_that_are_too_long_are_finished_on_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    ramp = np.repeat((np.arange(3000) // 20).astype(np.uint8).reshape(1, -1, 1), 2, axis=0)[:, :3000]
+    calls = []
+    walk = rule._numpy_walk
+    monkeypatch.setattr(rule, "_numpy_walk", lambda *a: calls.append(a) or walk(*a))
+    for method in ("pred2d", "adaptive", "raster", "serpentine"):
+        config = PruneConfig(method, threshold=3 / 255)  # type: ignore[arg-type]
+        expected = select(ramp, config, block_size=2)
+        before = len(calls)
+        got = select(torch.from_numpy(ramp), config, block_size=2)
+        assert len(calls) > before and 20 < got.num_kept < 60
+        np.testing.assert_array_equal(got.source, expected.source)
 
 
 def test_budget() -> None:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from .selection import ROW_PREDICTORS
 
+_ROUNDS = 64  # after so many, long chains of near-equal blocks are quicker on the host
 _CHUNK = 1 << 26  # values compared at a time, which bounds the scratch memory
 
 
@@ -30,7 +31,8 @@ def torch_walk(image: Tensor, size: int) -> Callable[[str, str, int, bool, int],
 
     Returns:
         ``walk(method, metric, limit, anchored, budget) -> (source, row choices or None, kept count)``, on the CPU.
-        ``components`` with anchors and a threshold grows regions one after the other; it runs on a host copy.
+        ``components`` with anchors and a threshold grows regions one after the other and runs on a host copy; so do
+        images whose chains of near-equal blocks do not settle in a few dozen rounds.
     """
     rows, cols, channels = image.shape[0] // size, image.shape[1] // size, image.shape[2]
     blocks = image.reshape(rows, size, cols, size, channels).swapaxes(1, 2).reshape(rows * cols, -1)
@@ -42,16 +44,19 @@ def torch_walk(image: Tensor, size: int) -> Callable[[str, str, int, bool, int],
             return _same(blocks, metric, limit, a, b)
 
         choices: Tensor | None = None
+        source: Tensor | None
         if method == "components" and anchored:
-            from .rule import _numpy_walk
-
-            return _numpy_walk(image.cpu().numpy(), size)(method, metric, limit, True, budget)  # type: ignore[no-any-return]
-        if method == "components":
+            source = None
+        elif method == "components":
             source = _components(same, rows, cols, image.device)
         elif method in ("raster", "serpentine"):
             source = _scan(same, rows, cols, method == "serpentine", anchored, image.device)
         else:
             source, choices = _predict(same, rows, cols, method == "adaptive", anchored, image.device)
+        if source is None:
+            from .rule import _numpy_walk
+
+            return _numpy_walk(image.cpu().numpy(), size)(method, metric, limit, True, budget)  # type: ignore[no-any-return]
         result: NDArray[np.int32] = source.reshape(rows, cols).cpu().numpy().astype(np.int32)
         kept = int((result.ravel() == np.arange(result.size)).sum())
         return result, None if choices is None else choices.cpu().numpy().astype(np.uint8), kept
@@ -88,15 +93,15 @@ def _roots(parent: Tensor) -> Tensor:
 
 def _predict(
     same: Callable[[Tensor, Tensor], Tensor], rows: int, cols: int, adaptive: bool, anchored: bool, device: Any
-) -> tuple[Tensor, Tensor]:
-    """``pred2d`` and ``adaptive``: sources ``(N,)`` and the predictor of each row."""
+) -> tuple[Tensor | None, Tensor]:
+    """``pred2d`` and ``adaptive``: sources ``(N,)`` and the predictor of each row. No sources if they do not settle."""
     total = rows * cols
     here = torch.arange(total, device=device).expand(len(ROW_PREDICTORS) if adaptive else 1, total)
     predictors, nodes = here.shape[0], here + torch.arange(here.shape[0], device=device)[:, None] * total
     row, col = here // cols, here % cols
     choice = torch.zeros(rows, dtype=torch.long, device=device)
     candidate = here.clone()  # the block that stands for each block if its row takes that predictor
-    while True:
+    for _ in range(_ROUNDS):
         chosen = candidate[choice[here[0] // cols], here[0]]
         # Blocks A, B, C of the rule. Where there is none, another of them or the block itself stands in.
         left = candidate.roll(1, 1) if anchored else here - 1
@@ -129,25 +134,27 @@ def _predict(
         if not anchored or (torch.equal(new_candidate, candidate) and torch.equal(new_choice, choice)):
             return new_candidate[new_choice[here[0] // cols], here[0]], new_choice
         candidate, choice = new_candidate, new_choice
+    return None, choice
 
 
 def _scan(
     same: Callable[[Tensor, Tensor], Tensor], rows: int, cols: int, serpentine: bool, anchored: bool, device: Any
-) -> Tensor:
-    """``raster`` and ``serpentine``: sources ``(N,)``."""
+) -> Tensor | None:
+    """``raster`` and ``serpentine``: sources ``(N,)``, or none if they do not settle."""
     order = torch.arange(rows * cols, device=device).reshape(rows, cols)
     if serpentine:
         order[1::2] = order[1::2].flip(1)
     order = order.flatten()
     position = torch.arange(len(order), device=device)
     source = order  # in scan order, like parent below
-    while True:
+    for _ in range(_ROUNDS):
         previous = (source if anchored else order).roll(1)
         dropped = same(order, previous) & (position > 0)
         new_source = order[_roots(torch.where(dropped, position - 1, position))]
         if not anchored or torch.equal(new_source, source):
             return torch.empty_like(new_source).scatter_(0, order, new_source)
         source = new_source
+    return None
 
 
 def _components(same: Callable[[Tensor, Tensor], Tensor], rows: int, cols: int, device: Any) -> Tensor:

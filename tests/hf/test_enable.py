@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate import cpu_offload
 from kit import Kit, crop
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText
@@ -135,6 +136,18 @@ def test_wrapped_models(model: Any) -> None:
     assert is_enabled(model) and is_enabled(compiled)
     disable(model)
     assert not is_enabled(compiled)
+    assert is_enabled(enable(nn.DataParallel(model)).module)
+
+
+@pytest.mark.parametrize("first", ["offload", "enable"])
+def test_offloaded_weights(model: Any, inputs: Any, first: str) -> None:
+    """accelerate keeps offloaded weights on the meta device between calls."""
+    expected = generate(enable(copy.deepcopy(model)), inputs)
+    if first == "enable":
+        enable(model)
+    cpu_offload(model, execution_device=torch.device("cpu"))
+    assert next(model.model.visual.parameters()).is_meta
+    assert generate(enable(model), inputs) == expected
 
 
 def test_positional_arguments(model: Any, inputs: Any) -> None:

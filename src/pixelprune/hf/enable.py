@@ -32,7 +32,7 @@ def enable(model: M) -> M:
 
     Args:
         model: a stock Qwen-style model, with or without its language-modelling head; or one wrapped by peft,
-            ``torch.compile`` or ``DistributedDataParallel``.
+            ``torch.compile``, ``DistributedDataParallel`` or ``DataParallel``.
 
     Returns:
         The same model.
@@ -72,7 +72,7 @@ def _unwrap(model: Any) -> tuple[Any, Any, Family]:
             model = model.get_base_model()
         elif "_orig_mod" in getattr(model, "_modules", {}):  # torch.compile
             model = model._orig_mod
-        elif isinstance(model, nn.parallel.DistributedDataParallel):
+        elif isinstance(model, (nn.parallel.DistributedDataParallel, nn.DataParallel)):
             model = model.module
         else:
             break
@@ -207,18 +207,22 @@ def verify_tower(base: Any, family: Family) -> None:
     """
     tower = base.visual
     parameter = next(tower.parameters())
+    device: Any = parameter.device
     if parameter.is_meta:
-        raise UnsupportedModelError("the model's weights are on the meta device; load them before enable()")
+        offloaded = [module._hf_hook for module in tower.modules() if hasattr(module, "_hf_hook")]
+        if not offloaded:
+            raise UnsupportedModelError("the model's weights are on the meta device; load them before enable()")
+        device = getattr(offloaded[0], "execution_device", None) or "cpu"
     config, merge = tower.config, _merge_size(base)
     unit = merge * merge
-    grid = torch.tensor([[1, 6 * merge, 5 * merge], [1, 2 * merge, 3 * merge]], device=parameter.device)
+    grid = torch.tensor([[1, 6 * merge, 5 * merge], [1, 2 * merge, 3 * merge]], device=device)
     whole = [torch.arange(30), torch.arange(6)]
     some = [torch.tensor([0, 3, 4, 11, 12, 13, 29]), torch.tensor([0, 5])]
     values = getattr(config, "in_channels", 3) * config.temporal_patch_size * config.patch_size**2
     generator = torch.Generator().manual_seed(0)
-    pixels = torch.randn(36 * unit, values, generator=generator)
+    pixels = torch.randn(36 * unit, values, generator=generator).to(device)
     kept_rows = torch.cat([some[0], some[1] + 30])
-    patch_rows = (kept_rows[:, None] * unit + torch.arange(unit)).flatten()
+    patch_rows = (kept_rows[:, None] * unit + torch.arange(unit)).flatten().to(device)
     other = pixels[patch_rows].clone()
     other[len(some[0]) * unit :] += 1
 
@@ -230,7 +234,7 @@ def verify_tower(base: Any, family: Family) -> None:
         ]
 
     try:
-        plain = tower(pixels.to(parameter.device, tower.dtype), grid_thw=grid, return_dict=True).pooler_output
+        plain = tower(pixels.to(tower.dtype), grid_thw=grid, return_dict=True).pooler_output
         unpruned = torch.cat(features(pixels, whole)[:2])
         pruned, changed = features(pixels[patch_rows], some), features(other, some)
     except (RuntimeError, IndexError, TypeError, AttributeError) as error:

@@ -91,10 +91,12 @@ def encode_kept(tower: Any, family: Family, pixel_values: Tensor, grid_thw: Tens
         ``mm_encoder_outputs["image"]``.
     """
     parameter = next(tower.parameters())
-    grid_thw = grid_thw.to(parameter.device)
-    kept = [indices.to(parameter.device) for indices in kept]
+    # Weights that accelerate has offloaded are on the meta device between calls; inputs are where they run.
+    device = pixel_values.device if parameter.is_meta else parameter.device
+    grid_thw = grid_thw.to(device)
+    kept = [indices.to(device) for indices in kept]
     output = tower(
-        pixel_values.to(parameter.device, getattr(tower, "dtype", parameter.dtype)),
+        pixel_values.to(device, getattr(tower, "dtype", parameter.dtype)),
         grid_thw=grid_thw,
         return_dict=True,
         **tower_inputs(tower, family, grid_thw, kept),

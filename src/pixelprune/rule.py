@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .config import METRICS, PruneConfig, is_integer
-from .errors import BudgetError, ImageError
+from .errors import BudgetError, ConfigError, ImageError
 from .selection import Selection
 
 if TYPE_CHECKING:
@@ -44,10 +44,15 @@ def select(
         BudgetError: no threshold level keeps few enough blocks for ``config.max_tokens``.
     """
     config = PruneConfig() if config is None else config
+    if not isinstance(config, PruneConfig):
+        raise ConfigError(f"config must be a PruneConfig, such as PruneConfig(threshold=0.02); got {config!r}")
     _check(image, block_size)
     block_size = int(block_size)
     if isinstance(image, np.ndarray):
         walk: Any = _numpy_walk(image, block_size)
+    elif config.max_tokens is not None:
+        # A budget tries many levels, and a walk that overruns it stops early only on the host.
+        walk = _numpy_walk(image.detach().cpu().numpy(), block_size)
     else:
         from .rule_torch import torch_walk
 

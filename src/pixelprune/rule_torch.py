@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .selection import ROW_PREDICTORS
 
-_ROUNDS = 64  # after so many, long chains of near-equal blocks are quicker on the host
+_ROUNDS = 8  # after so many, long chains of near-equal blocks are quicker on the host
 _CHUNK = 1 << 26  # values compared at a time, which bounds the scratch memory
 
 
@@ -32,7 +32,7 @@ def torch_walk(image: Tensor, size: int) -> Callable[[str, str, int, bool, int],
     Returns:
         ``walk(method, metric, limit, anchored, budget) -> (source, row choices or None, kept count)``, on the CPU.
         ``components`` with anchors and a threshold grows regions one after the other and runs on a host copy; so do
-        images whose chains of near-equal blocks do not settle in a few dozen rounds.
+        images whose chains of near-equal blocks do not settle in a few rounds.
     """
     rows, cols, channels = image.shape[0] // size, image.shape[1] // size, image.shape[2]
     blocks = image.reshape(rows, size, cols, size, channels).swapaxes(1, 2).reshape(rows * cols, -1)

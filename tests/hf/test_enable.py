@@ -112,6 +112,14 @@ def test_a_pickled_model_is_enabled_by_itself(model: Any, inputs: Any) -> None:
         generate(twin, inputs)
 
 
+def test_an_instance_with_a_generate_of_its_own(model: Any) -> None:
+    model.generate = own = lambda *args, **kwargs: "own"
+    assert disable(model).generate is own
+    with pytest.raises(UnsupportedModelError, match=r"has a generate\(\) of its own"):
+        enable(model)
+    assert not is_enabled(model) and model.generate is own
+
+
 def test_base_model_first(model: Any, inputs: Any) -> None:
     """enable() on the base model, then on the whole: generate() must come along."""
     expected = generate(enable(copy.deepcopy(model)), inputs)

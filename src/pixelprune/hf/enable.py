@@ -41,6 +41,9 @@ def enable(model: M) -> M:
         UnsupportedModelError: its family is not supported, or its vision tower does not honour precomputed inputs.
     """
     inner, base, family = _unwrap(model)
+    own = inner.__dict__.get("generate")
+    if own is not None and getattr(own, "func", None) is not _generate:
+        raise UnsupportedModelError("this instance has a generate() of its own; enable() the model before wrapping it")
     if _MARK not in base.__dict__:
         verify_tower(base, family)
         base.__dict__[_MARK] = base.register_forward_pre_hook(_encode_before_forward, with_kwargs=True)
@@ -56,7 +59,8 @@ def disable(model: M) -> M:
     hook = base.__dict__.pop(_MARK, None)
     if hook is not None:
         hook.remove()
-    inner.__dict__.pop("generate", None)
+    if getattr(inner.__dict__.get("generate"), "func", None) is _generate:
+        del inner.__dict__["generate"]
     return model
 
 

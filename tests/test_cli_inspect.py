@@ -29,6 +29,7 @@ from pixelprune.cli import main
 from pixelprune.errors import BudgetError
 from pixelprune.images import open_image
 from pixelprune.resize import ResizeSpec
+from pixelprune.viz import PICTURES
 
 COMMAND = [sys.executable, "-c", "from pixelprune.cli import main; main()"]
 SLIDE = EXAMPLES / "slide.png"
@@ -191,6 +192,18 @@ def test_overlays(tmp_path):
     unchanged = (shown == pixels).all(axis=2)
     assert unchanged[keep].mean() > 0.9
     assert unchanged[~keep].mean() < 0.05
+
+
+def test_other_pictures(tmp_path):
+    for name, draw in PICTURES.items():
+        document = inspect_json(SLIDE, "--overlay", tmp_path / name, "--picture", name, "--threshold", 0.02)
+        pixels = ResizeSpec.for_model("qwen3_vl").resize(open_image(SLIDE))
+        config = PruneConfig(threshold=0.02)
+        expected = draw(pixels, select(pixels, config), config)
+        with Image.open(document["images"][0]["overlay"]) as picture:
+            assert picture.tobytes() == expected.tobytes()
+    _, error = call("inspect", SLIDE, "--picture", "sketch", code=2)
+    assert f"--picture must be one of {', '.join(PICTURES)}; got 'sketch'" in error
 
 
 def test_overlay_folder_is_made_and_must_be_a_folder(tmp_path):

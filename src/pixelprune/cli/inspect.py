@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 # Written into overlays, so that a later run may replace them, and nothing else.
 _SIGNATURE = {"Software": "pixelprune inspect"}
 
+# The names in pixelprune.viz.PICTURES, here too so that --help need not import numpy.
+_PICTURES = ("overlay", "grid", "flow", "reconstruction", "error")
+
 
 @dataclass(frozen=True)
 class Row:
@@ -54,8 +57,9 @@ class Failure:
 def inspect(
     images: Annotated[list[str], typer.Argument(metavar="IMAGE", help="Images, and PDFs page by page.")],
     overlay: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write NAME.png to this folder for each: dropped blocks dimmed.")
+        Path | None, typer.Option(metavar="DIR", help="Write a picture NAME.png to this folder for each image.")
     ] = None,
+    picture: Annotated[str, typer.Option(help=f"Which picture: {', '.join(_PICTURES)}.")] = "overlay",
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of the table.")] = False,
     method: Method = "pred2d",
     metric: Metric = "max",
@@ -79,7 +83,9 @@ def inspect(
 
     config = PruneConfig(method, metric, threshold, anchored, max_tokens, seed)  # type: ignore[arg-type]
     spec = _spec(model, block_size)
-    overlays = None if overlay is None else _Overlays(overlay)
+    if picture not in _PICTURES:
+        raise ConfigError(f"--picture must be one of {', '.join(_PICTURES)}; got {picture!r}")
+    overlays = None if overlay is None else _Overlays(overlay, picture)
     with _report.progress(len(images)) as show:
         rows, failed = _measure_all(
             images, dpi, show, lambda name, image: _measure(name, image, spec, config, overlays)
@@ -158,9 +164,7 @@ def _measure(name: str, image: Image.Image, spec: ResizeSpec, config: PruneConfi
     milliseconds = (time.perf_counter() - start) * 1000
     written = None
     if overlays is not None:
-        from ..viz import overlay
-
-        written = overlays.save(name, overlay(pixels, selection, config))
+        written = overlays.save(name, overlays.draw(pixels, selection, config))
     return Row(
         name=name,
         width=image.width,
@@ -178,13 +182,16 @@ def _measure(name: str, image: Image.Image, spec: ResizeSpec, config: PruneConfi
 
 
 class _Overlays:
-    """A folder of overlays: a PNG for each image, under the name of its file as far as that is free.
+    """A folder of pictures: a PNG for each image, under the name of its file as far as that is free.
 
     Raises:
         ConfigError: the folder cannot be made.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, picture: str) -> None:
+        from ..viz import PICTURES
+
+        self.draw = PICTURES[picture]
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:

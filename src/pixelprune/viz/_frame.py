@@ -1,0 +1,117 @@
+"""What all pictures share: reading their input, mixing colours, and the strip below the image that holds all text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from ..config import PruneConfig
+from ..errors import ImageError
+from ..selection import Selection
+
+Colour = tuple[int, int, int]
+
+_STRIP = (27, 31, 42)
+_STRIP_TEXT = (236, 239, 246)
+_BAR_KEPT = (255, 194, 71)
+_BAR_DROPPED = (60, 78, 128)
+
+_SMALLEST_FONT, _LARGEST_FONT = 11, 96
+# A phone shows a picture about 390 points wide, where 1/52 of the width is 7.5 points.
+_FONT_PER_WIDTH = 1 / 52
+_LEAST_WIDTH = 192
+
+
+def read(image: NDArray[np.uint8] | Image.Image, selection: Selection) -> NDArray[np.uint8]:
+    """The image as uint8 ``(H, W, 3)``, contiguous.
+
+    Raises:
+        ImageError: it is not of the selection's size, or not 8-bit.
+    """
+    array: NDArray[np.uint8] = np.asarray(image.convert("RGB") if isinstance(image, Image.Image) else image)
+    rows, cols = selection.grid
+    size = (rows * selection.block_size, cols * selection.block_size)
+    if array.ndim != 3 or array.shape[:2] != size or array.shape[2] not in (1, 3) or array.dtype != np.uint8:
+        raise ImageError(
+            f"this selection is of a uint8 image of {size[0]} x {size[1]} (H x W) pixels; "
+            f"got {array.dtype} of shape {array.shape}"
+        )
+    return np.ascontiguousarray(np.broadcast_to(array, (*size, 3)))
+
+
+def blend(pixels: NDArray[np.uint8], colour: Colour | NDArray[np.uint8], share: float) -> NDArray[np.uint8]:
+    """``share`` of the colour in every pixel of ``(..., 3)``."""
+    mixed = pixels * np.float32(1 - share) + np.float32(share) * np.array(colour, np.float32)
+    return np.rint(mixed).astype(np.uint8)
+
+
+def caption(selection: Selection, config: PruneConfig | None) -> list[str]:
+    """How much is kept, and how it was chosen, in parts between which a line may break."""
+    parts = [
+        f"{selection.num_kept:,} of {selection.num_blocks:,} blocks kept",
+        f"{selection.retain_ratio:.1%} retained",
+    ]
+    if config is None:
+        return [*parts, f"threshold level {selection.level}"]
+    # The level is what a search for max_tokens found; without one, the threshold as it was set.
+    threshold = float(config.threshold) if config.max_tokens is None else selection.level / 255
+    parts.append(config.method)
+    parts.append("threshold 0" if threshold == 0 else f"threshold {threshold:.3g} ({config.metric})")
+    return parts if config.anchored else [*parts, "sliding"]
+
+
+def retain_bar(width: int, ratio: float) -> NDArray[np.uint8]:
+    """uint8 ``(width, 3)``: the share that is kept in one colour, the rest in another."""
+    bar = np.empty((width, 3), np.uint8)
+    bar[:] = _BAR_DROPPED
+    bar[: max(1, round(width * ratio))] = _BAR_KEPT
+    return bar
+
+
+def with_strip(
+    image: Image.Image, parts: Sequence[str], bar: NDArray[np.uint8], labels: Sequence[str] = ()
+) -> Image.Image:
+    """The image with a strip below it: a bar, labels evenly along it, and lines of text.
+
+    Args:
+        parts: the text; lines break between parts.
+        bar: uint8 ``(n, 3)``: the bar's colours from left to right.
+        labels: what the bar's colours mean, from its left end to its right end.
+
+    Returns:
+        An RGB image, the given one at its top left; wider than it only where the text would not fit.
+    """
+    width = max(image.width, _LEAST_WIDTH)
+    size = round(max((width + image.height) / 120, width * _FONT_PER_WIDTH))
+    size = min(max(size, _SMALLEST_FONT), _LARGEST_FONT)
+    font = ImageFont.load_default(size)
+    pad, height, leading = size // 2 + 2, max(4, size // 4) * (2 if labels else 1), size * 3 // 2
+    lines = _wrap(parts, font, width - 2 * pad)
+    rows = len(lines) + bool(labels)
+    canvas = Image.new("RGB", (width, image.height + height + 2 * pad + leading * rows), _STRIP)
+    canvas.paste(image)
+    colours = bar[np.arange(width) * len(bar) // width]
+    canvas.paste(Image.fromarray(np.repeat(colours[None], height, axis=0)), (0, image.height))
+    draw = ImageDraw.Draw(canvas)
+    middle = image.height + height + pad + leading // 2
+    for index, label in enumerate(labels):
+        x = pad + (width - 2 * pad) * index / max(1, len(labels) - 1)
+        anchor = "lm" if index == 0 else "rm" if index == len(labels) - 1 else "mm"
+        draw.text((x, middle), label, font=font, fill=_STRIP_TEXT, anchor=anchor)
+    for index, line in enumerate(lines, start=rows - len(lines)):
+        draw.text((pad, middle + index * leading), line, font=font, fill=_STRIP_TEXT, anchor="lm")
+    return canvas
+
+
+def _wrap(parts: Sequence[str], font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
+    lines = list(parts[:1])
+    for part in parts[1:]:
+        longer = f"{lines[-1]}   ·   {part}"
+        if font.getlength(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(part)
+    return lines

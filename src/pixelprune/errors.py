@@ -25,3 +25,7 @@ class UnsupportedModelError(PixelPruneError):
 
 class PrunedInputError(PixelPruneError):
     """Pruned inputs do not fit together: counts, positions or grids disagree."""
+
+
+class DataError(PixelPruneError):
+    """A row of a data file cannot be used, or there are none that can."""

@@ -1,0 +1,19 @@
+"""Train vision-language models with pruned images, on the Hugging Face Trainer.
+
+>>> from pixelprune.train import ChatCollator, Conversations, DistillationTrainer, PruneTrainer
+"""
+
+from ..hf import _requirements  # noqa: F401  (first, so that it can speak first)
+from .collator import ChatCollator, Encoded
+from .data import Conversations, JsonlFile, MixtureSampler
+from .rows import Conversation, parse_row
+
+__all__ = [
+    "ChatCollator",
+    "Conversation",
+    "Conversations",
+    "Encoded",
+    "JsonlFile",
+    "MixtureSampler",
+    "parse_row",
+]

@@ -1,0 +1,226 @@
+"""Conversations to batches that a model's ``forward`` takes: pruned or whole, padded or packed."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..errors import ConfigError, DataError, ImageError, PixelPruneError, UnsupportedModelError
+from ..images import open_image, to_rgb
+from .answers import render
+from .rows import Conversation, parse_row
+
+#: The label of tokens that are not learned.
+IGNORE = -100
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One conversation as tensors.
+
+    Attributes:
+        input_ids, mm_token_type_ids: int64 ``(length,)``.
+        position_ids: int64 ``(4, length)``: text position, then temporal, height and width.
+        labels: int64 ``(length,)``: the ids of answers and of the token that ends each; -100 elsewhere.
+        pixel_values: float32 ``(kept patches, values)``, or ``None`` without images.
+        image_grid_thw: int64 ``(images, 3)``, the full grids in patches, or ``None``.
+        teacher: the same conversation with whole images, for distillation.
+    """
+
+    input_ids: Tensor
+    mm_token_type_ids: Tensor
+    position_ids: Tensor
+    labels: Tensor
+    pixel_values: Tensor | None
+    image_grid_thw: Tensor | None
+    teacher: Encoded | None = None
+
+
+class ChatCollator:
+    """A data collator for chat conversations with images.
+
+    Takes rows in every form of :func:`~pixelprune.train.parse_row` (or what :meth:`encode` made of them) and returns
+    what the model's ``forward`` takes: ``input_ids``, ``labels``, ``mm_token_type_ids`` of shape ``(batch, length)``,
+    ``position_ids`` ``(4, batch, length)``, ``pixel_values`` and ``image_grid_thw`` if there are images, and
+    ``attention_mask``, or ``use_cache=False`` if packed. Labels are -100 but on answers. Rows are padded on the right.
+
+    ``position_ids`` have the batch in dimension 1. Nothing that cuts batches along dimension 0 may come between this
+    collator and the model: no ``DataParallel``, no accelerate with ``dispatch_batches``.
+
+    Args:
+        processor: a :class:`~pixelprune.hf.PrunedProcessor`; its settings are those of the images.
+        packing: put all rows of a batch behind one another in one row, without padding. Attention does not cross
+            from one to the next: ``position_ids[0]`` begins at 0 for each, from which transformers (and flash
+            attention) derive the boundaries as long as there is no ``attention_mask`` and no cache.
+        max_length: a conversation of more tokens, after pruning, is a bad row. It is never cut: a cut would go
+            through images or answers.
+        teacher: add ``teacher``, the batch with whole images, for :class:`~pixelprune.train.DistillationTrainer`.
+        last_answer: learn the last answer of each conversation only.
+
+    Raises:
+        ConfigError: the processor is none of ours, or ``max_length`` is no number of tokens.
+        UnsupportedModelError: packing with a recurrent family, whose state would cross the boundaries.
+    """
+
+    def __init__(
+        self,
+        processor: Any,
+        *,
+        packing: bool = False,
+        max_length: int | None = None,
+        teacher: bool = False,
+        last_answer: bool = False,
+    ) -> None:
+        if not hasattr(processor, "prune") or not hasattr(processor, "last_report"):
+            raise ConfigError(f"ChatCollator needs a PrunedProcessor; got {type(processor).__name__}")
+        if max_length is not None and max_length < 1:
+            raise ConfigError(f"max_length must be at least 1 token; got {max_length}")
+        if packing and processor.family.recurrent:
+            raise UnsupportedModelError(
+                f"packing is not supported for {processor.family.model_type}: its recurrent layers carry their state "
+                f"from one conversation into the next; use padding"
+            )
+        self.packing, self.max_length, self.last_answer = packing, max_length, last_answer
+        self.processor = processor
+        self.whole = _whole_twin(processor) if teacher else None
+
+    def __call__(self, rows: Sequence[Any]) -> dict[str, Any]:
+        """A batch of rows."""
+        samples = [row if isinstance(row, Encoded) else self.encode(row) for row in rows]
+        batch = self._join(samples)
+        if self.whole is not None:
+            if any(sample.teacher is None for sample in samples):
+                raise ConfigError("rows were encoded without a teacher, by another collator")
+            batch["teacher"] = self._join([sample.teacher for sample in samples if sample.teacher is not None])
+        return batch
+
+    def padded(self) -> ChatCollator:
+        """The same collator without packing, for evaluation, which looks at rows one by one."""
+        other = copy.copy(self)
+        other.packing = False
+        return other
+
+    def encode(self, row: Conversation | Mapping[str, Any]) -> Encoded:
+        """Read the images of one conversation, prune, tokenise and label it.
+
+        Raises:
+            PixelPruneError: the row cannot be used; the message begins with its file and line.
+        """
+        if not isinstance(row, Conversation):
+            row = parse_row(row)
+        text, spans = render(self.processor, row.messages, row.where)
+        spans = spans[-1:] if self.last_answer else spans
+        try:
+            images = [_read(image) for image in row.images]
+            student = self._encode(self.processor, text, spans, images)
+            whole = None if self.whole is None else self._encode(self.whole, text, spans, images)
+        except UnsupportedModelError:
+            raise
+        except (PixelPruneError, ValueError) as error:  # transformers refuses elongated images with a ValueError
+            raise DataError(f"{row.where}: {error}") from error
+        if self.max_length is not None and len(student.input_ids) > self.max_length:
+            raise DataError(
+                f"{row.where}: {len(student.input_ids)} tokens, more than max_length {self.max_length}; raise it, or "
+                f"lower the processor's max_tokens or the image size"
+            )
+        return student if whole is None else replace(student, teacher=whole)
+
+    def _encode(self, processor: Any, text: str, spans: list[tuple[int, int]], images: list[Image.Image]) -> Encoded:
+        output = processor(text=[text], images=images or None, return_offsets_mapping=True)
+        ids = torch.tensor(output["input_ids"][0])
+        kept = [report.kept for report in processor.last_report] if images else []
+        if "position_ids" in output:
+            positions = torch.tensor(output["position_ids"])[:, 0]
+        else:
+            positions = torch.arange(len(ids)).expand(4, -1)
+        special = set(processor.tokenizer.all_special_ids)
+        labels = torch.full_like(ids, IGNORE)
+        offsets = output["offset_mapping"][0]
+        for start, end in _expanded(text, spans, processor.image_token, kept):
+            tokens = [token for token, (left, right) in enumerate(offsets) if left < end and right > start]
+            stop = tokens[-1] + 1
+            if stop == len(ids) or int(ids[stop]) not in special:
+                raise UnsupportedModelError(
+                    "the chat template does not end an answer with a special token, so that a model would not learn "
+                    "where to stop; use the template of a chat model"
+                )
+            labels[tokens[0] : stop + 1] = ids[tokens[0] : stop + 1]
+        return Encoded(
+            ids,
+            torch.tensor(output["mm_token_type_ids"][0]),
+            positions,
+            labels,
+            torch.as_tensor(output["pixel_values"]) if images else None,
+            torch.as_tensor(output["image_grid_thw"]) if images else None,
+        )
+
+    def _join(self, samples: list[Encoded]) -> dict[str, Any]:
+        if self.packing:
+            join, positions = _packed, torch.cat([sample.position_ids for sample in samples], 1)[:, None]
+        else:
+            join, positions = _padded, _padded_positions([sample.position_ids for sample in samples])
+        # input_ids come first: what wants to know the size of a batch looks at its first tensor.
+        batch: dict[str, Any] = {
+            "input_ids": join([sample.input_ids for sample in samples], self.processor.tokenizer.pad_token_id or 0),
+            "labels": join([sample.labels for sample in samples], IGNORE),
+            "mm_token_type_ids": join([sample.mm_token_type_ids for sample in samples], 0),
+            "position_ids": positions,
+        }
+        if self.packing:
+            batch["use_cache"] = False
+        else:
+            batch["attention_mask"] = _padded([torch.ones_like(sample.input_ids) for sample in samples], 0)
+        pixels = [sample.pixel_values for sample in samples if sample.pixel_values is not None]
+        if pixels:
+            batch["pixel_values"] = torch.cat(pixels)
+            batch["image_grid_thw"] = torch.cat(
+                [sample.image_grid_thw for sample in samples if sample.image_grid_thw is not None]
+            )
+        return batch
+
+
+def _whole_twin(processor: Any) -> Any:
+    """The same processor that prunes nothing."""
+    twin = copy.copy(processor)
+    twin.image_processor = copy.copy(processor.image_processor)
+    twin.prune = None
+    return twin
+
+
+def _read(image: Path | Image.Image) -> Image.Image:
+    if isinstance(image, Image.Image):
+        return to_rgb(image)
+    try:
+        return open_image(image)
+    except OSError as error:
+        raise ImageError(f"{image}: {error.strerror or error}") from error
+
+
+def _expanded(text: str, spans: list[tuple[int, int]], token: str, kept: list[int]) -> list[tuple[int, int]]:
+    """Spans of a text in the text whose placeholders the processor has replaced by as many tokens as are kept."""
+    moved = []
+    for start, end in spans:
+        before = text.count(token, 0, start)
+        shift = sum((count - 1) * len(token) for count in kept[:before])
+        moved.append((start + shift, end + shift))
+    return moved
+
+
+def _packed(rows: list[Tensor], value: int) -> Tensor:
+    return torch.cat(rows)[None]
+
+
+def _padded(rows: list[Tensor], value: int) -> Tensor:
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=value)
+
+
+def _padded_positions(rows: list[Tensor]) -> Tensor:
+    """``(4, batch, length)`` of rows ``(4, length)``."""
+    return torch.nn.utils.rnn.pad_sequence([row.T for row in rows], batch_first=True).permute(2, 0, 1).contiguous()

@@ -35,31 +35,32 @@ def _gather(image, kept, table, patch, merge, temporal, out):  # type: ignore[no
 def kept_patches(
     image: NDArray[np.uint8],
     kept_indices: NDArray[np.int32],
-    table: NDArray[np.float32],
+    table: NDArray[np.float32] | NDArray[np.uint8],
     *,
     patch_size: int,
     merge_size: int,
     temporal_patch_size: int,
-) -> NDArray[np.float32]:
+) -> NDArray[np.float32] | NDArray[np.uint8]:
     """The rows of Qwen-style ``pixel_values`` that belong to kept blocks.
 
     Args:
         image: uint8 ``(H, W, C)``, resized.
         kept_indices: int32 ``(num_kept,)``, flat row-major block indices.
-        table: float32 ``(C, 256)``: the normalised value of each 8-bit level, per channel.
+        table: float32 ``(C, 256)``: the normalised value of each 8-bit level, per channel; or uint8, where the model
+            normalises for itself.
         patch_size: side of a ViT patch in pixels.
         merge_size: side of a block in patches.
         temporal_patch_size: how often a still image is repeated in time.
 
     Returns:
-        float32 ``(num_kept * merge_size**2, C * temporal_patch_size * patch_size**2)``: for each kept block its
-        ``merge_size**2`` patches in row-major order; in a patch channel, time, row, column.
+        of the table's type, ``(num_kept * merge_size**2, C * temporal_patch_size * patch_size**2)``: for each kept
+        block its ``merge_size**2`` patches in row-major order; in a patch channel, time, row, column.
     """
     channels = image.shape[2]
     if table.shape != (channels, 256):
         raise ImageError(f"the table must be (channels, 256) = ({channels}, 256); got {table.shape}")
     values = channels * temporal_patch_size * patch_size**2
-    out = np.empty((kept_indices.size * merge_size**2, values), np.float32)
+    out = np.empty((kept_indices.size * merge_size**2, values), table.dtype)
     pixels = np.ascontiguousarray(image).view()
     pixels.flags.writeable = False  # one compiled variant serves read-only and writable images
     _gather(pixels, kept_indices, table, patch_size, merge_size, temporal_patch_size, out)

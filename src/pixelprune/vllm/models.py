@@ -1,0 +1,154 @@
+"""vLLM's model classes with pruned images: one mixin, and a thin class per family under the stock class's name."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from vllm.model_executor.models import qwen2_5_vl, qwen2_vl, qwen3_5, qwen3_vl, qwen3_vl_moe
+from vllm.model_executor.models.vision import run_dp_sharded_mrope_vision_model
+from vllm.multimodal import MULTIMODAL_REGISTRY
+from vllm.multimodal.inputs import PlaceholderRange
+
+from . import seams, towers
+from .context import PrunedInfo
+from .images import COUNTS, KEPT
+from .processor import PrunedProcessing
+from .towers import KeptImage, KeptTower
+
+seams.check()
+
+
+class PrunedImages:
+    """Mixin over a family's model class: kept patches through the tower, full-grid positions for kept tokens."""
+
+    _metadata: ClassVar[Callable[[Any, Sequence[KeptImage]], towers.Metadata]]
+
+    def _parse_and_validate_image_input(self, **kwargs: Any) -> Any:
+        """Pruned images as a dictionary of their own type; anything else as the stock method."""
+        if KEPT not in kwargs:
+            return super()._parse_and_validate_image_input(**kwargs)  # type: ignore[misc]
+        names = ("pixel_values", "image_grid_thw", KEPT, COUNTS)
+        return {"type": KEPT, **{name: kwargs[name] for name in names}}
+
+    def _process_image_input(self, image_input: Any) -> Any:
+        """Features per image: ``(num_kept, hidden)``, with deepstack features beside where the family has them."""
+        if image_input["type"] != KEPT:
+            return super()._process_image_input(image_input)  # type: ignore[misc]
+        visual: Any = self.visual  # type: ignore[attr-defined]
+        unit = visual.spatial_merge_size**2
+        counts = image_input[COUNTS].flatten().tolist()
+        images = [
+            KeptImage(tuple(grid), kept.cpu().long(), unit)
+            for grid, kept in zip(
+                image_input["image_grid_thw"].tolist(), image_input[KEPT].split(counts), strict=True
+            )
+        ]
+        tower = KeptTower(visual, type(self)._metadata)
+        if self.use_data_parallel:  # type: ignore[attr-defined]
+            return run_dp_sharded_mrope_vision_model(tower, image_input["pixel_values"], images, rope_type="rope_3d")
+        return tower(image_input["pixel_values"], images).split(counts)
+
+    def get_mrope_input_positions(self, input_tokens: list[int], mm_features: list[Any]) -> tuple[Tensor, int]:
+        """Positions of the pruned prompt ``(3, length)``, and what to add to a length to get the next position.
+
+        The stock method computes on the prompt with every image at its full count; kept tokens take their part of it.
+        """
+        if not any(feature.data is not None and KEPT in feature.data for feature in mm_features):
+            return super().get_mrope_input_positions(input_tokens, mm_features)  # type: ignore[misc, no-any-return]
+        tokens, features, at = _full_prompt(input_tokens, mm_features, self.config.vision_config.spatial_merge_size)  # type: ignore[attr-defined]
+        positions, delta = super().get_mrope_input_positions(tokens, features)  # type: ignore[misc]
+        return positions[:, at], delta + len(tokens) - len(input_tokens)
+
+    def get_encoder_cudagraph_config(self) -> Any:
+        """Images are encoded without CUDA graphs, whose inputs are laid out for whole images."""
+        config = super().get_encoder_cudagraph_config()  # type: ignore[misc]
+        return dataclasses.replace(config, modalities=[name for name in config.modalities if name != "image"])
+
+
+def _full_prompt(tokens: list[int], features: list[Any], merge: int) -> tuple[list[int], list[Any], Tensor]:
+    """The prompt with pruned images at their full count, its features, and where the given tokens stand in it."""
+    full: list[int] = []
+    moved = []
+    at = []
+    done = 0
+    for feature in sorted(features, key=lambda f: f.mm_position.offset):
+        start, length = feature.mm_position.offset, feature.mm_position.length
+        at.append(np.arange(start - done) + len(full))
+        full += tokens[done:start]
+        done = start + length
+        kept = np.arange(length)
+        total = length
+        if feature.modality == "image" and KEPT in feature.data:
+            kept = feature.data[KEPT].data.numpy()
+            total = int(feature.data["image_grid_thw"].data.prod()) // merge**2
+            position = PlaceholderRange(offset=len(full), length=total)
+        else:
+            position = dataclasses.replace(feature.mm_position, offset=len(full))
+        at.append(kept + len(full))
+        moved.append(dataclasses.replace(feature, mm_position=position))
+        full += tokens[start:done] if total == length else [tokens[start]] * total
+    at.append(np.arange(len(tokens) - done) + len(full))
+    full += tokens[done:]
+    return full, moved, torch.from_numpy(np.concatenate(at))
+
+
+def _register(processor: Any, info: Any, dummy_inputs: Any) -> Any:
+    """vLLM's decorator, with our subclasses of the family's processor and info, under their names."""
+    return MULTIMODAL_REGISTRY.register_processor(
+        type(processor.__name__, (PrunedProcessing, processor), {"__module__": __name__}),
+        info=type(info.__name__, (PrunedInfo, info), {"__module__": __name__}),
+        dummy_inputs=dummy_inputs,
+    )
+
+
+@_register(qwen2_vl.Qwen2VLMultiModalProcessor, qwen2_vl.Qwen2VLProcessingInfo, qwen2_vl.Qwen2VLDummyInputsBuilder)
+class Qwen2VLForConditionalGeneration(PrunedImages, qwen2_vl.Qwen2VLForConditionalGeneration):
+    """Qwen2-VL."""
+
+    _metadata = towers.qwen2_metadata
+
+
+@_register(
+    qwen2_5_vl.Qwen2_5_VLMultiModalProcessor,
+    qwen2_5_vl.Qwen2_5_VLProcessingInfo,
+    qwen2_5_vl.Qwen2_5_VLDummyInputsBuilder,
+)
+class Qwen2_5_VLForConditionalGeneration(PrunedImages, qwen2_5_vl.Qwen2_5_VLForConditionalGeneration):
+    """Qwen2.5-VL."""
+
+    _metadata = towers.qwen2_5_metadata
+
+
+@_register(qwen3_vl.Qwen3VLMultiModalProcessor, qwen3_vl.Qwen3VLProcessingInfo, qwen3_vl.Qwen3VLDummyInputsBuilder)
+class Qwen3VLForConditionalGeneration(PrunedImages, qwen3_vl.Qwen3VLForConditionalGeneration):
+    """Qwen3-VL."""
+
+    _metadata = towers.qwen3_metadata
+
+
+@_register(
+    qwen3_vl.Qwen3VLMultiModalProcessor, qwen3_vl_moe.Qwen3VLMoeProcessingInfo, qwen3_vl.Qwen3VLDummyInputsBuilder
+)
+class Qwen3VLMoeForConditionalGeneration(PrunedImages, qwen3_vl_moe.Qwen3VLMoeForConditionalGeneration):
+    """Qwen3-VL-MoE."""
+
+    _metadata = towers.qwen3_metadata
+
+
+@_register(qwen3_vl.Qwen3VLMultiModalProcessor, qwen3_5.Qwen3_5ProcessingInfo, qwen3_vl.Qwen3VLDummyInputsBuilder)
+class Qwen3_5ForConditionalGeneration(PrunedImages, qwen3_5.Qwen3_5ForConditionalGeneration):
+    """Qwen3.5."""
+
+    _metadata = towers.qwen3_metadata
+
+
+@_register(qwen3_vl.Qwen3VLMultiModalProcessor, qwen3_5.Qwen3_5MoeProcessingInfo, qwen3_vl.Qwen3VLDummyInputsBuilder)
+class Qwen3_5MoeForConditionalGeneration(PrunedImages, qwen3_5.Qwen3_5MoeForConditionalGeneration):
+    """Qwen3.5-MoE."""
+
+    _metadata = towers.qwen3_metadata

@@ -1,0 +1,33 @@
+"""The entry point: subclasses take the place of vLLM's own classes in its model registry."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+#: The architectures that prune, as in a model's ``config.json``. Each is also the name of the subclass.
+ARCHITECTURES = (
+    "Qwen2VLForConditionalGeneration",
+    "Qwen2_5_VLForConditionalGeneration",
+    "Qwen3VLForConditionalGeneration",
+    "Qwen3VLMoeForConditionalGeneration",
+    "Qwen3_5ForConditionalGeneration",
+    "Qwen3_5MoeForConditionalGeneration",
+)
+
+
+def register() -> None:
+    """Register the subclasses; vLLM calls this in each of its processes, maybe more than once.
+
+    They are named by text, so that nothing is imported for other models: a vLLM whose seams differ stops the models
+    above from starting, with the reason, and no other model.
+    """
+    from vllm import ModelRegistry
+
+    package = __name__.rpartition(".")[0]
+    for architecture in ARCHITECTURES:
+        ModelRegistry.register_model(architecture, f"{package}.models:{architecture}")
+
+
+def installed() -> bool:
+    """Whether there is a vLLM, without importing it."""
+    return find_spec("vllm") is not None

@@ -1,0 +1,84 @@
+"""Mixin over a family's ``MultiModalProcessor``: placeholders, fields and cache keys of pruned images."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from vllm.multimodal.hasher import MultiModalHasher
+from vllm.multimodal.inputs import MultiModalFieldConfig
+from vllm.multimodal.parse import DictEmbeddingItems, EmbeddingItems
+
+from ..errors import PrunedInputError
+from .images import COUNTS, KEPT
+from .settings import KEY, identity
+
+
+class PrunedProcessing:
+    """Overrides of ``BaseMultiModalProcessor``; vLLM calls them by keyword, so the parameters keep its names."""
+
+    info: Any
+
+    def apply(self, inputs: Any, timing_ctx: Any) -> Any:
+        """As the stock method. Refuses first what cannot be pruned."""
+        if self.info.ctx.settings(inputs.hf_processor_mm_kwargs) is not None:
+            for items in inputs.mm_data_items.values():
+                if items.modality == "image" and isinstance(items, EmbeddingItems | DictEmbeddingItems):
+                    raise PrunedInputError(
+                        "image_embeds cannot be pruned: send the image, or switch pruning off for this request with "
+                        '"mm_processor_kwargs": {"pixelprune": null}'
+                    )
+        return super().apply(inputs, timing_ctx)  # type: ignore[misc]
+
+    def get_dummy_inputs(self, *args: Any, **kwargs: Any) -> Any:
+        """Memory is profiled with whole images: the largest that a request can ask for."""
+        inputs = super().get_dummy_inputs(*args, **kwargs)  # type: ignore[misc]
+        inputs.hf_processor_mm_kwargs = {**inputs.hf_processor_mm_kwargs, KEY: None}
+        return inputs
+
+    def _get_mm_hashes(self, inputs: Any) -> Any:
+        """Images with other settings are other images to every cache; without settings the keys are the stock ones."""
+        kwargs = inputs.hf_processor_mm_kwargs
+        plain = {name: value for name, value in kwargs.items() if name != KEY}
+        hashes = super()._get_mm_hashes(dataclasses.replace(inputs, hf_processor_mm_kwargs=plain))  # type: ignore[misc]
+        settings = self.info.ctx.settings(kwargs)
+        if settings is None or "image" not in hashes:
+            return hashes
+        algorithm = self.info.ctx.get_mm_config().mm_hasher_algorithm
+        images = [
+            MultiModalHasher.hash_kwargs(algorithm, mm_hash=key, pixelprune=identity(settings))
+            for key in hashes["image"]
+        ]
+        return {**hashes, "image": images}
+
+    def _get_mm_fields_config(self, hf_inputs: Any, hf_processor_mm_kwargs: Mapping[str, object]) -> Mapping[str, Any]:
+        """How to cut tensors into images: only kept patches are there. Unpruned images have the stock fields alone."""
+        fields = super()._get_mm_fields_config(hf_inputs, hf_processor_mm_kwargs)  # type: ignore[misc]
+        if COUNTS not in hf_inputs:
+            return fields
+        counts = hf_inputs[COUNTS]
+        unit = self.info.get_hf_config().vision_config.spatial_merge_size ** 2
+        return {
+            **fields,
+            "pixel_values": MultiModalFieldConfig.flat_from_sizes("image", counts * unit),
+            KEPT: MultiModalFieldConfig.flat_from_sizes("image", counts, keep_on_cpu=True),
+            COUNTS: MultiModalFieldConfig.batched("image", keep_on_cpu=True),
+        }
+
+    def _get_prompt_updates(
+        self, mm_items: Any, hf_processor_mm_kwargs: Mapping[str, Any], out_mm_kwargs: Any
+    ) -> Sequence[Any]:
+        """A placeholder has as many tokens as blocks are kept."""
+        updates = super()._get_prompt_updates(mm_items, hf_processor_mm_kwargs, out_mm_kwargs)  # type: ignore[misc]
+        return [_shortened(update, out_mm_kwargs) if update.modality == "image" else update for update in updates]
+
+
+def _shortened(update: Any, out_mm_kwargs: Any) -> Any:
+    whole: Callable[[int], list[int]] = update.replacement
+
+    def replacement(item_idx: int) -> list[int]:
+        item = out_mm_kwargs["image"][item_idx]
+        return whole(item_idx)[: int(item[COUNTS].data)] if COUNTS in item else whole(item_idx)
+
+    return dataclasses.replace(update, replacement=replacement)

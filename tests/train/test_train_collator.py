@@ -43,10 +43,8 @@ def test_labels_are_the_answers_and_their_end(processor: Any, pictures: Path) ->
     )
     conversation = parse_row(given, folder=pictures)
     encoded = ChatCollator(processor).encode(conversation)
-    assert learned(processor, encoded.input_ids, encoded.labels) == [
-        "It is 5.<|im_end|>",
-        "  Yes.\nIt is 5.  <|im_end|>",
-    ]
+    texts = ["It is 5.<|im_end|>", "  Yes.\nIt is 5.  <|im_end|>"]
+    assert learned(processor, encoded.input_ids, encoded.labels) == texts
     last = ChatCollator(processor, last_answer=True).encode(conversation)
     assert learned(processor, last.input_ids, last.labels) == texts[1:]
     assert torch.equal(last.input_ids, encoded.input_ids)

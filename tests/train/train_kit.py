@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from transformers import AutoModelForImageTextToText
+from transformers import AutoModelForImageTextToText, TrainingArguments
 
 from pixelprune.hf import PrunedProcessor, enable
 
@@ -75,3 +75,36 @@ def write(path: Path, lines: Sequence[Any]) -> Path:
     """A JSONL file; strings are written as they are."""
     path.write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines) + "\n")
     return path
+
+
+def gradients(model: Any, loss: Any) -> dict[str, Any]:
+    model.zero_grad()
+    loss.backward()
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def worst(got: dict[str, Any], expected: dict[str, Any]) -> float:
+    """Largest difference over a parameter's gradients, relative to their norm."""
+    assert set(got) == set(expected)
+    scale = max(float(g.norm()) for g in expected.values()) * 1e-3
+    return max(float((got[n] - g).norm() / (g.norm() + scale)) for n, g in expected.items())
+
+
+def arguments(folder: Path, **settings: Any) -> TrainingArguments:
+    """Few steps on the CPU, quietly."""
+    defaults: dict[str, Any] = {
+        "use_cpu": True,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "learning_rate": 1e-3,
+        "lr_scheduler_type": "constant",
+        "per_device_train_batch_size": 2,
+    }
+    return TrainingArguments(str(folder), **{**defaults, **settings})
+
+
+def logged(trainer: Any, name: str = "loss") -> list[float]:
+    """What was logged under a name, step by step."""
+    return [entry[name] for entry in trainer.state.log_history if name in entry]

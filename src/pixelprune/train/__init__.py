@@ -6,14 +6,18 @@
 from ..hf import _requirements  # noqa: F401  (first, so that it can speak first)
 from .collator import ChatCollator, Encoded
 from .data import Conversations, JsonlFile, MixtureSampler
+from .distill import DistillationTrainer
 from .rows import Conversation, parse_row
+from .trainer import PruneTrainer
 
 __all__ = [
     "ChatCollator",
     "Conversation",
     "Conversations",
+    "DistillationTrainer",
     "Encoded",
     "JsonlFile",
     "MixtureSampler",
+    "PruneTrainer",
     "parse_row",
 ]

@@ -88,6 +88,7 @@ class Conversations(Dataset[Any]):
         paths: the files.
         prepare: what is made of a row when it is taken, such as a collator's ``encode``, which reads the images; by
             default the :class:`~pixelprune.train.Conversation` itself. Runs in the data loader's worker processes.
+        weights: see :class:`MixtureSampler`.
         skip_bad_rows: leave out rows that cannot be used, report them, and count them in :attr:`skipped`. Otherwise
             the first one is an error.
         check: parse every row now and look whether its images are there, so that a bad row ends the run before it
@@ -109,6 +110,7 @@ class Conversations(Dataset[Any]):
         paths: Sequence[str | Path],
         *,
         prepare: Callable[[Conversation], Any] | None = None,
+        weights: Sequence[float] | None = None,
         skip_bad_rows: bool = False,
         check: bool = True,
     ) -> None:
@@ -122,11 +124,17 @@ class Conversations(Dataset[Any]):
         files = [JsonlFile.scan(path) for path in paths]
         self.files = [self._checked(file) for file in files] if check else files
         self._ends = np.cumsum([len(file) for file in self.files])
+        self.weights = weights
+        self.sampler()  # so that weights that cannot be are refused here
 
     @property
     def skipped(self) -> int:
         """Bad rows left out so far, those met by worker processes included (each worker counts what it meets)."""
         return int(self._skipped)
+
+    def sampler(self, seed: int = 0, *, shuffle: bool = True) -> MixtureSampler:
+        """The order in which to go through the rows, by their weights."""
+        return MixtureSampler([len(file) for file in self.files], self.weights, seed=seed, shuffle=shuffle)
 
     def __len__(self) -> int:
         return int(self._ends[-1])

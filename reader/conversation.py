@@ -1,0 +1,121 @@
+"""Many questions about one page as one sequence: each sees the page and itself, where it would stand alone."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import fonts, pages
+from .page import Page
+from .tasks import Question
+
+PREFIX = "<|im_start|>user\n<|vision_start|>"
+MIDDLE = "<|im_end|>\n<|im_start|>assistant\n"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pages of one size with packed questions. ``ids`` and what follows are (batch, length)."""
+
+    images: NDArray[np.uint8]  # (batch, height, width, 3)
+    characters: NDArray[np.int64]  # dense labels, see canvas.Canvas.labels
+    ids: NDArray[np.int64]
+    wanted: NDArray[np.int64]  # the answer token to be predicted at each place, -1 elsewhere
+    segment: NDArray[np.int64]  # 0: the page; n: question n; -1: padding
+    positions: NDArray[np.int64]  # (3, batch, length)
+    task: NDArray[np.int64]  # (batch, questions): index into tasks.TASKS, -1 where there is none
+
+
+TASKS = ("value", "cell", "line", "state", "text", "point")
+
+
+@lru_cache(maxsize=1)
+def _tokenizer() -> Any:
+    from .model import tokenizer
+
+    return tokenizer()
+
+
+def choose(page: Page, rng: random.Random, count: int) -> list[Question]:
+    """Questions of a page, drawn so that each task has the same chance."""
+    by_task: dict[str, list[Question]] = {}
+    for question in page.questions:
+        by_task.setdefault(question.task, []).append(question)
+    for group in by_task.values():
+        rng.shuffle(group)
+    chosen = []
+    while by_task and len(chosen) < count:
+        task = rng.choice(list(by_task))
+        chosen.append(by_task[task].pop())
+        if not by_task[task]:
+            del by_task[task]
+    return chosen
+
+
+def image_positions(start: int, rows: int, columns: int) -> NDArray[np.int64]:
+    """M-RoPE coordinates of an image's merged blocks, (3, rows * columns): time, height, width."""
+    row, column = np.divmod(np.arange(rows * columns), columns)
+    return np.stack([np.full_like(row, start), row + start, column + start])
+
+
+def pack(sheets: list[Page], chosen: list[list[Question]]) -> Batch:
+    """Lay out pages of one size with their questions."""
+    tok = _tokenizer()
+    width, height = sheets[0].width, sheets[0].height
+    rows, columns = height // 32, width // 32
+    head = tok(PREFIX, add_special_tokens=False).input_ids
+    pad, image, end = (tok.convert_tokens_to_ids(t) for t in ("<|endoftext|>", "<|image_pad|>", "<|vision_end|>"))
+    prefix = [*head, *[image] * (rows * columns), end]
+    start = len(head)
+    after = start + max(rows, columns)
+    coordinates = np.concatenate(
+        [np.tile(np.arange(start), (3, 1)), image_positions(start, rows, columns), np.full((3, 1), after)], axis=1
+    )
+    lines = []
+    for questions in chosen:
+        ids, wanted, segment, places = list(prefix), [-1] * len(prefix), [0] * len(prefix), [coordinates]
+        for number, question in enumerate(questions, 1):
+            asked = tok(question.text + MIDDLE, add_special_tokens=False).input_ids
+            answer = tok(question.answer + "<|im_end|>", add_special_tokens=False).input_ids
+            ids += asked + answer
+            wanted += [-1] * (len(asked) - 1) + answer + [-1]
+            segment += [number] * (len(asked) + len(answer))
+            places.append(np.tile(after + 1 + np.arange(len(asked) + len(answer)), (3, 1)))
+        lines.append((ids, wanted, segment, np.concatenate(places, axis=1)))
+    length = max(len(line[0]) for line in lines)
+    most = max(len(questions) for questions in chosen)
+
+    def padded(index: int, value: int) -> NDArray[np.int64]:
+        return np.array([line[index] + [value] * (length - len(line[index])) for line in lines])
+
+    positions = [np.pad(line[3], ((0, 0), (0, length - line[3].shape[1]))) for line in lines]
+    task = [[TASKS.index(q.task) for q in qs] + [-1] * (most - len(qs)) for qs in chosen]
+    return Batch(
+        np.stack([np.asarray(sheet.image) for sheet in sheets]),
+        np.stack([sheet.labels() for sheet in sheets]),
+        padded(0, pad),
+        padded(1, -1),
+        padded(2, -1),
+        np.stack(positions, axis=1),
+        np.array(task),
+    )
+
+
+def make(
+    seed: int,
+    count: int,
+    width: int,
+    height: int,
+    questions: int,
+    split: fonts.Split = "train",
+    sizes: tuple[int, int] = (12, 24),
+) -> Batch:
+    """A batch that depends on its arguments alone."""
+    rng = random.Random(seed)
+    sheets = [pages.as_seen(rng, width, height, split, sizes) for _ in range(count)]
+    return pack(sheets, [choose(sheet, rng, questions) for sheet in sheets])

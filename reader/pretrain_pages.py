@@ -1,0 +1,153 @@
+"""Stage 2: the whole model learns to answer questions about pages, small ones first. It sees whole images only.
+
+    python -m reader.pretrain_pages --state OUT/pages.pt --start OUT/dense.pt --sides 96 192 --steps 1500
+
+Killed and started again, it goes on from the last saved state; the data of a step depend on its number alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+from collections import defaultdict
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from . import canvas, conversation, model, tower
+from .optimizer import Optimizer
+from .pretrain_dense import loss_and_accuracy, slots, targets
+
+
+class Reader(nn.Module):
+    """The model, and the head that keeps the tower's eye on single characters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.full, self.tokenizer = model.build()
+        width = self.full.config.text_config.hidden_size
+        self.head = nn.Linear(width, 4 * canvas.SLOTS * (len(canvas.ALPHABET) + 1))
+
+    def forward(self, batch: conversation.Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits at the places that predict answers (count, vocabulary), their tokens, and the dense logits."""
+        ids, wanted = torch.from_numpy(batch.ids), torch.from_numpy(batch.wanted)
+        features, deep = tower.encode(self.full.model.visual, torch.from_numpy(batch.images))
+        where = ids == self.full.config.image_token_id
+        embedded = self.full.get_input_embeddings()(ids)
+        embedded = embedded.masked_scatter(where[..., None], features)
+        hidden = self.full.model.language_model(
+            inputs_embeds=embedded,
+            position_ids=torch.from_numpy(batch.positions),
+            attention_mask=mask(torch.from_numpy(batch.segment)),
+            visual_pos_masks=where,
+            deepstack_visual_embeds=[layer.flatten(0, 1) for layer in deep],
+            use_cache=False,
+        ).last_hidden_state
+        asked = wanted >= 0
+        return self.full.lm_head(hidden[asked]), wanted[asked], slots(self.head(features))
+
+
+def mask(segment: Tensor) -> Tensor:
+    """Who may look at whom, (batch, 1, length, length): back, within the same question or at the page."""
+    causal = torch.ones(segment.shape[1], segment.shape[1], dtype=torch.bool).tril()
+    page = (segment == 0)[:, None, :]
+    return ((segment[:, :, None] == segment[:, None, :]) | page)[:, None] & causal
+
+
+def size_of(step: int, sides: tuple[int, int]) -> tuple[int, int]:
+    rng = random.Random(step * 7919 + 1)
+    return tuple(rng.randrange(sides[0], sides[1] + 1, 32) for _ in range(2))  # type: ignore[return-value]
+
+
+def job(step: int, args: argparse.Namespace) -> tuple[object, ...]:
+    width, height = size_of(step, args.sides)
+    count = max(2, min(96, args.patches * 256 // (width * height)))
+    return (10_000_000 + step, count, width, height, args.questions, "train", tuple(args.fonts))
+
+
+def exact(logits: Tensor, truth: Tensor, batch: conversation.Batch) -> dict[str, list[bool]]:
+    """By task: which answers are right in every token when the earlier tokens are given."""
+    asked = torch.from_numpy(batch.wanted) >= 0
+    row = torch.arange(len(asked))[:, None].expand_as(asked)[asked]
+    question = torch.from_numpy(batch.segment)[asked]
+    wrong = logits.argmax(-1) != truth
+    bad = torch.zeros(len(asked), batch.task.shape[1] + 1, dtype=torch.bool)
+    bad[row[wrong], question[wrong]] = True
+    found = defaultdict(list)
+    for line, tasks in enumerate(batch.task):
+        for number, task in enumerate(tasks):
+            if task >= 0:
+                found[conversation.TASKS[task]].append(not bool(bad[line, number + 1]))
+    return found
+
+
+def load(reader: Reader, optimizer: Optimizer, args: argparse.Namespace) -> int:
+    if args.state.exists():
+        saved = torch.load(args.state)
+        optimizer.load(saved)
+        return int(saved["step"])
+    if args.start:
+        saved = torch.load(args.start)
+        names = {
+            n.replace("visual.", "full.model.visual.", 1) if n.startswith("visual.") else n: v
+            for n, v in saved["masters"].items()
+        }
+        optimizer.load({"masters": names, "parts": saved["parts"]})
+    return 0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--state", type=Path, required=True)
+    parser.add_argument("--start", type=Path, help="a saved state to begin with")
+    parser.add_argument("--steps", type=int, required=True)
+    parser.add_argument("--sides", type=int, nargs=2, required=True, help="smallest and largest side in pixels")
+    parser.add_argument("--fonts", type=int, nargs=2, default=(12, 24))
+    parser.add_argument("--patches", type=int, default=6144, help="of a batch")
+    parser.add_argument("--questions", type=int, default=8, help="of a page at most")
+    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--decay", type=float, default=0.2, help="share of the steps over which the rate falls to 0")
+    parser.add_argument("--dense", type=float, default=0.3, help="weight of the dense loss")
+    parser.add_argument("--save-every", type=int, default=100)
+    args = parser.parse_args()
+    reader = Reader().bfloat16()
+    optimizer = Optimizer(reader.named_parameters(), args.lr)
+    step = load(reader, optimizer, args)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        ahead = [pool.submit(conversation.make, *job(n, args)) for n in range(step, step + 4)]
+        start, answers, characters, counts = time.time(), [], [], defaultdict(list)
+        while step < args.steps:
+            batch = ahead.pop(0).result()
+            ahead.append(pool.submit(conversation.make, *job(step + 4, args)))
+            logits, truth, dense = reader(batch)
+            answer = F.cross_entropy(logits.float(), truth)
+            character, accuracy = loss_and_accuracy(dense, targets(torch.from_numpy(batch.characters)))
+            (answer + args.dense * character).backward()
+            warm = min(1.0, (step + 1) / 50)
+            left = min(1.0, (args.steps - step) / max(1.0, args.decay * args.steps))
+            optimizer.step(warm * left)
+            step += 1
+            answers.append(float(answer))
+            characters.append(accuracy)
+            for task, each in exact(logits, truth, batch).items():
+                counts[task] += each
+            if step % 20 == 0:
+                shares = " ".join(f"{t} {sum(c) / len(c):.2f}" for t, c in sorted(counts.items()))
+                print(
+                    f"{step} loss {sum(answers) / 20:.3f} characters {sum(characters) / 20:.3f} | {shares} | "
+                    f"{(time.time() - start) / 20:.2f} s/step",
+                    flush=True,
+                )
+                start, answers, characters, counts = time.time(), [], [], defaultdict(list)
+            if step % args.save_every == 0 or step == args.steps:
+                torch.save(optimizer.state() | {"step": step}, args.state.with_suffix(".tmp"))
+                args.state.with_suffix(".tmp").rename(args.state)
+
+
+if __name__ == "__main__":
+    main()

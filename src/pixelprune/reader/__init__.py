@@ -1,0 +1,27 @@
+"""The bundled reader: a small Qwen3-VL that reads printed pages and screens, offline, on a CPU.
+
+Its folder holds what stock ``AutoModelForImageTextToText.from_pretrained`` and ``AutoTokenizer`` load, and the model
+card (``README.md``) that says what it can and cannot read and how it was trained.
+"""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+from ..errors import UnsupportedModelError
+
+
+def path() -> Path:
+    """The folder of the bundled reader, for ``from_pretrained``.
+
+    Raises:
+        UnsupportedModelError: this installation came without the reader's files.
+    """
+    folder = Path(str(files(__package__) / "model"))
+    if not (folder / "model.safetensors").is_file():
+        raise UnsupportedModelError(
+            f"the bundled reader is missing: there is no model.safetensors in {folder}; install pixelprune anew, "
+            f"or name another model"
+        )
+    return folder

@@ -1,0 +1,91 @@
+"""The quick forward passes that the reader is trained with equal the stock model's, question by question."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from pixelprune.hf.tiny import sharpen
+from reader import conversation, model, pretrain_pages, tower
+
+
+@pytest.fixture(scope="module")
+def reader():
+    made = pretrain_pages.Reader().eval()
+    sharpen(made.full, scale=0.08)
+    return made
+
+
+@pytest.fixture(scope="module")
+def batch():
+    return conversation.make(3, 2, 128, 96, 3)
+
+
+def stock_pixels(images: torch.Tensor) -> torch.Tensor:
+    """Patches as the stock processor lays them out: both temporal slices are the same."""
+    patches = tower.patches(images)
+    return patches.view(-1, 3, 1, 256).expand(-1, 3, 2, 256).reshape(-1, 1536)
+
+
+def by_stock_model(reader, batch) -> torch.Tensor:
+    """Logits of every question alone, by the stock forward."""
+    found = []
+    for line in range(len(batch.ids)):
+        for number in range(1, batch.segment.max() + 1):
+            here = (batch.segment[line] == 0) | (batch.segment[line] == number)
+            if not (batch.segment[line] == number).any():
+                continue
+            ids = torch.from_numpy(batch.ids[line][here])[None]
+            with torch.no_grad():
+                logits = reader.full(
+                    input_ids=ids,
+                    attention_mask=torch.ones_like(ids),
+                    mm_token_type_ids=(ids == reader.full.config.image_token_id).int(),
+                    pixel_values=stock_pixels(torch.from_numpy(batch.images[line : line + 1])),
+                    image_grid_thw=torch.tensor([[1, batch.images.shape[1] // 16, batch.images.shape[2] // 16]]),
+                ).logits[0]
+            found.append(logits[torch.from_numpy(batch.wanted[line][here] >= 0)])
+    return torch.cat(found)
+
+
+def test_packed_questions_equal_each_alone(reader, batch):
+    with torch.no_grad():
+        logits, truth, _ = reader(batch)
+    wanted = by_stock_model(reader, batch)
+    assert truth.tolist() == batch.wanted[batch.wanted >= 0].tolist()
+    assert (logits - wanted).abs().max() < 2e-4 * wanted.abs().max()
+
+
+@pytest.mark.parametrize("fault", ["one sees the other", "positions run on"])
+def test_controls_of_packing(reader, batch, fault):
+    if fault == "one sees the other":
+        broken = dataclasses.replace(batch, segment=np.minimum(batch.segment, 1))
+    else:
+        broken = dataclasses.replace(batch, positions=batch.positions + (batch.segment == 2) * 7)
+    with torch.no_grad():
+        logits, _, _ = reader(broken)
+    wanted = by_stock_model(reader, batch)
+    assert (logits - wanted).abs().max() > 1e-2 * wanted.abs().max()
+
+
+def test_the_quick_tower_equals_the_stock_one(reader, batch):
+    visual, images = reader.full.model.visual, torch.from_numpy(batch.images)
+    grid = torch.tensor([[1, images.shape[1] // 16, images.shape[2] // 16]] * len(images))
+    with torch.no_grad():
+        features, deep = tower.encode(visual, images)
+        stock = visual(stock_pixels(images), grid)
+        flipped, _ = tower.encode(visual, images.flip(2))
+    scale = stock.pooler_output.abs().max()
+    assert (features.flatten(0, 1) - stock.pooler_output).abs().max() < 1e-4 * scale
+    assert (deep[0].flatten(0, 1) - stock.deepstack_features[0]).abs().max() < 1e-4 * scale
+    assert (flipped.flatten(0, 1) - stock.pooler_output).abs().max() > 1e-2 * scale
+
+
+def test_the_tokenizer_gives_back_what_it_reads():
+    tok = model.tokenizer()
+    for text in ("What is the total?", 'Click "OK".', '{"point_2d": [12, 987]}', "Grüße, 5 €"):
+        assert tok.decode(tok(text).input_ids) == text
+    assert len(tok('{"point_2d": [12, 987]}').input_ids) == 9

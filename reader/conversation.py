@@ -113,7 +113,7 @@ def make(
     height: int,
     questions: int,
     split: fonts.Split = "train",
-    sizes: tuple[int, int] = (12, 24),
+    sizes: tuple[int, int] = (15, 24),
 ) -> Batch:
     """A batch that depends on its arguments alone."""
     rng = random.Random(seed)

@@ -16,7 +16,7 @@ def _run(rng: random.Random) -> str:
         return words.cased(words.phrase(rng, rng.randint(1, 4)), rng)
     if kind < 0.75:
         return words.value(rng)
-    if kind < 0.85:
+    if kind < 0.93:
         return words.sentence(rng, rng.randint(2, 7))
     return "".join(rng.choices(canvas.ALPHABET, k=rng.randint(3, 16)))
 

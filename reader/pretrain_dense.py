@@ -84,7 +84,7 @@ def main() -> None:
             warm, left = min(1.0, (step + 1) / 50), min(1.0, (args.steps - step) / (0.3 * args.steps))
             optimizer.step(warm * left)
             step += 1
-            losses.append(float(loss))
+            losses.append(loss.item())
             accuracies.append(accuracy)
             if step % 20 == 0:
                 print(

@@ -107,7 +107,7 @@ def main() -> None:
     parser.add_argument("--start", type=Path, help="a saved state to begin with")
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--sides", type=int, nargs=2, required=True, help="smallest and largest side in pixels")
-    parser.add_argument("--fonts", type=int, nargs=2, default=(12, 24))
+    parser.add_argument("--fonts", type=int, nargs=2, default=(15, 24))
     parser.add_argument("--patches", type=int, default=6144, help="of a batch")
     parser.add_argument("--questions", type=int, default=8, help="of a page at most")
     parser.add_argument("--lr", type=float, default=2e-3)
@@ -132,7 +132,7 @@ def main() -> None:
             left = min(1.0, (args.steps - step) / max(1.0, args.decay * args.steps))
             optimizer.step(warm * left)
             step += 1
-            answers.append(float(answer))
+            answers.append(answer.item())
             characters.append(accuracy)
             for task, each in exact(logits, truth, batch).items():
                 counts[task] += each

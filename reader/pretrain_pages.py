@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import canvas, conversation, model, tower
+from . import attention, canvas, conversation, model, tower
 from .optimizer import Optimizer
 from .pretrain_dense import loss_and_accuracy, slots, targets
 
@@ -30,6 +30,7 @@ class Reader(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.full, self.tokenizer = model.build()
+        self.full.model.language_model.set_attn_implementation(attention.NAME)
         width = self.full.config.text_config.hidden_size
         self.head = nn.Linear(width, 4 * canvas.SLOTS * (len(canvas.ALPHABET) + 1))
 
@@ -43,7 +44,7 @@ class Reader(nn.Module):
         hidden = self.full.model.language_model(
             inputs_embeds=embedded,
             position_ids=torch.from_numpy(batch.positions),
-            attention_mask=mask(torch.from_numpy(batch.segment)),
+            attention_mask=attention.additive(mask(torch.from_numpy(batch.segment)), embedded.dtype),
             visual_pos_masks=where,
             deepstack_visual_embeds=[layer.flatten(0, 1) for layer in deep],
             use_cache=False,
@@ -66,7 +67,7 @@ def size_of(step: int, sides: tuple[int, int]) -> tuple[int, int]:
 
 def job(step: int, args: argparse.Namespace) -> tuple[object, ...]:
     width, height = size_of(step, args.sides)
-    count = max(2, min(96, args.patches * 256 // (width * height)))
+    count = max(2, args.tokens // (width * height // 1024 + 28 * args.questions))
     return (10_000_000 + step, count, width, height, args.questions, "train", tuple(args.fonts))
 
 
@@ -108,7 +109,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--sides", type=int, nargs=2, required=True, help="smallest and largest side in pixels")
     parser.add_argument("--fonts", type=int, nargs=2, default=(15, 24))
-    parser.add_argument("--patches", type=int, default=6144, help="of a batch")
+    parser.add_argument("--tokens", type=int, default=5000, help="of a batch, about")
     parser.add_argument("--questions", type=int, default=8, help="of a page at most")
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--decay", type=float, default=0.2, help="share of the steps over which the rate falls to 0")

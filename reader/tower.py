@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers.vision_utils import get_vision_interpolation_indices_and_weights, get_vision_position_ids
 
+from .attention import attend
+
 
 def patches(images: Tensor, patch: int = 16, merge: int = 2) -> Tensor:
     """uint8 (batch, height, width, 3) to values -1..1 (batch, patches in the tower's order, 3 * patch * patch)."""
@@ -51,7 +53,7 @@ def encode(visual: Any, images: Tensor) -> tuple[Tensor, list[Tensor]]:
     for index, block in enumerate(visual.blocks):
         qkv = block.attn.qkv(block.norm1(x)).view(batch, count, 3, heads, -1).permute(2, 0, 3, 1, 4)
         q, k, v = qkv.unbind(0)
-        seen = F.scaled_dot_product_attention(_rotate(q, cos, sin), _rotate(k, cos, sin), v)
+        seen = attend(_rotate(q, cos, sin), _rotate(k, cos, sin), v)
         x = x + block.attn.proj(seen.transpose(1, 2).reshape(batch, count, -1))
         x = x + block.mlp(block.norm2(x))
         if index in visual.deepstack_visual_indexes:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pixelprune.hf.tiny import sharpen
-from reader import conversation, model, pretrain_pages, tower
+from reader import attention, conversation, model, pretrain_pages, tower
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +33,7 @@ def stock_pixels(images: torch.Tensor) -> torch.Tensor:
 def by_stock_model(reader, batch) -> torch.Tensor:
     """Logits of every question alone, by the stock forward."""
     found = []
+    reader.full.model.language_model.set_attn_implementation("sdpa")
     for line in range(len(batch.ids)):
         for number in range(1, batch.segment.max() + 1):
             here = (batch.segment[line] == 0) | (batch.segment[line] == number)
@@ -48,6 +49,7 @@ def by_stock_model(reader, batch) -> torch.Tensor:
                     image_grid_thw=torch.tensor([[1, batch.images.shape[1] // 16, batch.images.shape[2] // 16]]),
                 ).logits[0]
             found.append(logits[torch.from_numpy(batch.wanted[line][here] >= 0)])
+    reader.full.model.language_model.set_attn_implementation(attention.NAME)
     return torch.cat(found)
 
 

@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .config import METHODS, Method, Metric, PruneConfig
+from .errors import ConfigError
 from .rule import _check, select
+from .selection import Selection
 
 
 class RetainRow(NamedTuple):
@@ -33,14 +35,31 @@ def distinct_ratio(image: NDArray[np.uint8], block_size: int = 32) -> float:
         ImageError: the image's type, shape or size is not as above.
     """
     _check(image, block_size)
-    height, width, channels = image.shape
-    rows, cols = int(height) // block_size, int(width) // block_size
+    image = np.asarray(image)
+    selection = select(image, block_size=block_size)
+    return count_distinct(image, selection) / selection.num_blocks
+
+
+def count_distinct(image: NDArray[np.uint8], selection: Selection) -> int:
+    """Distinct blocks of an image, given an exact selection of it: dropped blocks equal kept ones, so these suffice.
+
+    Args:
+        image: uint8 ``(H, W, C)``, the image the selection was made on.
+        selection: made at threshold 0.
+
+    Raises:
+        ConfigError: the selection was made at a threshold.
+    """
+    if selection.level:
+        raise ConfigError(f"distinct blocks need a selection at threshold 0; got one at level {selection.level}")
+    rows, cols = selection.grid
+    size = selection.block_size
     distinct: set[bytes] = set()
-    for band in np.asarray(image).reshape(rows, block_size, cols, block_size * channels):
-        blocks = band.swapaxes(0, 1).tobytes()  # one row of blocks, block after block
-        size = len(blocks) // cols
-        distinct.update(blocks[start : start + size] for start in range(0, len(blocks), size))
-    return len(distinct) / (rows * cols)
+    for band, keep in zip(image.reshape(rows, size, cols, -1), selection.keep, strict=True):
+        blocks = band[:, keep].swapaxes(0, 1).tobytes()  # the kept blocks of a row of blocks, one after the other
+        step = size * band.shape[2]
+        distinct.update(blocks[start : start + step] for start in range(0, len(blocks), step))
+    return len(distinct)
 
 
 def retain_table(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import stat
 import warnings
 from collections.abc import Iterator
+from io import BytesIO
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,15 @@ from .errors import ConfigError, ImageError
 POINTS_PER_INCH = 72
 
 
-def open_images(path: str | PathLike[str], dpi: float = 150) -> Iterator[tuple[str, Image.Image]]:
+def open_images(
+    path: str | PathLike[str], dpi: float = 150, *, page: int | None = None
+) -> Iterator[tuple[str, Image.Image]]:
     """Read an image file, or render the pages of a PDF one after the other.
 
     Args:
         path: an image in any format that Pillow reads, or a PDF (which needs ``pixelprune[cli]``).
         dpi: pixels per inch at which PDF pages are rendered. Images ignore it.
+        page: of a PDF, this page alone, from 1. Images ignore it.
 
     Yields:
         The name, ``path`` or ``path#page=N`` (from 1) for a PDF, and the 8-bit RGB image.
@@ -37,13 +41,45 @@ def open_images(path: str | PathLike[str], dpi: float = 150) -> Iterator[tuple[s
         ImageError: the file cannot be read; one line that begins with its name.
         ConfigError: ``dpi`` is not a positive number.
     """
-    if isinstance(dpi, bool) or not isinstance(dpi, (int, float)) or not 0 < dpi < float("inf"):
-        raise ConfigError(f"dpi must be a positive number; got {dpi!r}")
+    _check_dpi(dpi)
     path = Path(path)
     if _is_pdf(path):
-        yield from _pdf_pages(path, dpi)
+        yield from _pdf_pages(path, str(path), dpi, page)
     else:
-        yield str(path), _read(path)
+        yield str(path), _read(path, str(path))
+
+
+def open_bytes(content: bytes, name: str, dpi: float = 150) -> Iterator[tuple[str, Image.Image]]:
+    """The same from a file's content, as archives hold it.
+
+    Args:
+        content: of an image file or a PDF.
+        name: what to call it, in what is yielded and in errors.
+        dpi: as for :func:`open_images`, as is what is yielded and raised.
+    """
+    _check_dpi(dpi)
+    if not content:
+        raise ImageError(f"{name}: the file is empty")
+    if _looks_like_pdf(content[:_START]):
+        yield from _pdf_pages(content, name, dpi)
+    else:
+        yield name, _read(BytesIO(content), name)
+
+
+def count_pages(path: str | PathLike[str]) -> int:
+    """Pages of a PDF; 1 for any other file.
+
+    Raises:
+        ImageError: as for :func:`open_images`.
+    """
+    path = Path(path)
+    if not _is_pdf(path):
+        return 1
+    document = _open_pdf(path, str(path))
+    try:
+        return len(document)
+    finally:
+        document.close()
 
 
 def open_image(path: str | PathLike[str], dpi: float = 150) -> Image.Image:
@@ -78,13 +114,26 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
+def _check_dpi(dpi: float) -> None:
+    if isinstance(dpi, bool) or not isinstance(dpi, (int, float)) or not 0 < dpi < float("inf"):
+        raise ConfigError(f"dpi must be a positive number; got {dpi!r}")
+
+
+#: Bytes at the start of a file in which the mark of a PDF must be.
+_START = 1024
+
+
+def _looks_like_pdf(start: bytes) -> bool:
+    return b"%PDF-" in start
+
+
 def _is_pdf(path: Path) -> bool:
     """Look at the start of the file. Says in one line what keeps it from being read, before any decoder does."""
     try:
         mode = path.stat().st_mode
         if stat.S_ISREG(mode):
             with path.open("rb") as file:
-                start = file.read(1024)
+                start = file.read(_START)
     except OSError as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror or str(error)
         raise ImageError(f"{path}: {reason}") from error
@@ -96,28 +145,28 @@ def _is_pdf(path: Path) -> bool:
         raise ImageError(f"{path}: not a regular file")
     if not start:
         raise ImageError(f"{path}: the file is empty")
-    return b"%PDF-" in start
+    return _looks_like_pdf(start)
 
 
-def _read(path: Path) -> Image.Image:
+def _read(file: Path | BytesIO, name: str) -> Image.Image:
     try:
         with warnings.catch_warnings():
             # Pillow warns from half of its hard limit on. The limit itself stays: decoding raises above it.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
+            with Image.open(file) as image:
                 image.load()
                 return to_rgb(_upright(image))
     except Image.DecompressionBombError as error:
-        raise ImageError(f"{path}: {str(error).split(',')[0]}; scale the image down first") from error
+        raise ImageError(f"{name}: {str(error).split(',')[0]}; scale the image down first") from error
     except UnidentifiedImageError as error:
-        raise ImageError(f"{path}: not an image, or in a format that Pillow cannot read") from error
+        raise ImageError(f"{name}: not an image, or in a format that Pillow cannot read") from error
     except ImageError as error:
-        raise ImageError(f"{path}: {error}") from error
+        raise ImageError(f"{name}: {error}") from error
     except MemoryError as error:
-        raise ImageError(f"{path}: not enough memory to decode the image; scale it down first") from error
+        raise ImageError(f"{name}: not enough memory to decode the image; scale it down first") from error
     except Exception as error:  # on broken files decoders raise whatever they stumble over
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise ImageError(f"{path}: the image is damaged or cut off ({reason})") from error
+        raise ImageError(f"{name}: the image is damaged or cut off ({reason})") from error
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -146,24 +195,32 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
     return gray
 
 
-def _pdf_pages(path: Path, dpi: float) -> Iterator[tuple[str, Image.Image]]:
+def _open_pdf(file: Path | bytes, name: str) -> Any:
     try:
         import pypdfium2
     except ImportError as error:
-        raise ImageError(f'{path}: reading a PDF needs pypdfium2: pip install "pixelprune[cli]"') from error
+        raise ImageError(f'{name}: reading a PDF needs pypdfium2: pip install "pixelprune[cli]"') from error
     try:
-        document = pypdfium2.PdfDocument(path)
+        document = pypdfium2.PdfDocument(file)
     except pypdfium2.PdfiumError as error:
         if "password" in str(error).lower():
-            raise ImageError(f"{path}: the PDF is locked with a password; save it without one") from error
-        raise ImageError(f"{path}: the PDF is damaged or cut off ({error})") from error
+            raise ImageError(f"{name}: the PDF is locked with a password; save it without one") from error
+        raise ImageError(f"{name}: the PDF is damaged or cut off ({error})") from error
+    if len(document) == 0:
+        document.close()
+        raise ImageError(f"{name}: the PDF has no pages")
+    return document
+
+
+def _pdf_pages(file: Path | bytes, name: str, dpi: float, page: int | None = None) -> Iterator[tuple[str, Image.Image]]:
+    document = _open_pdf(file, name)
     try:
         document.init_forms()  # without it the values filled into a form stay invisible
-        if len(document) == 0:
-            raise ImageError(f"{path}: the PDF has no pages")
-        for index in range(len(document)):
-            name = f"{path}#page={index + 1}"
-            yield name, _render(document, index, dpi, name)
+        if page is not None and not 1 <= page <= len(document):
+            raise ImageError(f"{name}: there is no page {page}; the PDF has {len(document)}")
+        for number in range(1, len(document) + 1) if page is None else (page,):
+            label = f"{name}#page={number}"
+            yield label, _render(document, number - 1, dpi, label)
     finally:
         document.close()
 

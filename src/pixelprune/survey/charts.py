@@ -1,0 +1,141 @@
+"""The charts of the report and the explorer: Vega-Lite specifications, drawn as SVG without a browser.
+
+Text and axes are drawn in ``currentColor`` and marks in CSS variables, so that one drawing suits light and dark pages.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from ..errors import ConfigError
+from .summary import PERCENTILES
+
+#: A series against the threshold: its name, and for each threshold some ratios.
+Band = tuple[str, Sequence[tuple[float, Sequence[float]]]]
+_SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"
+
+_COLOURS = ("var(--series-1)", "var(--series-2)")
+_CURRENT = ("labelColor", "titleColor", "tickColor", "domainColor", "gridColor")
+_AXIS: dict[str, Any] = dict.fromkeys(_CURRENT, "currentColor") | {
+    "gridOpacity": 0.14,
+    "labelFontSize": 13,
+    "titleFontSize": 13,
+    "titleFontWeight": "normal",
+    "titlePadding": 10,
+}
+_LEGEND = {"labelColor": "currentColor", "labelFontSize": 13, "title": None, "orient": "top", "symbolType": "circle"}
+_CONFIG = {"font": "system-ui, sans-serif", "axis": _AXIS, "legend": _LEGEND, "view": {"stroke": None}}
+_WIDTH, _HEIGHT = 520, 260
+
+
+def histogram(series: Sequence[tuple[str, Sequence[float]]], title: str = "images") -> str:
+    """How many images have which retain ratio, in twenty bars of five percent; of several series side by side."""
+    values: list[dict[str, Any]] = []
+    for name, ratios in series:
+        counts = [0] * 20
+        for ratio in ratios:
+            counts[min(19, int(ratio * 20 - 1e-9))] += 1
+        share = (1 / max(1, len(ratios))) if len(series) > 1 else 1
+        values += [
+            {"from": i / 20, "to": (i + 1) / 20, "count": count * share, "series": name}
+            for i, count in enumerate(counts)
+        ]
+    several = len(series) > 1
+    y: dict[str, Any] = {
+        "field": "count",
+        "type": "quantitative",
+        "title": f"share of {title}" if several else title,
+        "stack": None,
+    }
+    # Few images have few ticks, or Vega repeats whole numbers for halves.
+    top = max((value["count"] for value in values), default=0)
+    ticks = {"values": list(range(int(top) + 1))} if top <= 6 else {"tickMinStep": 1}
+    y["axis"] = {"format": ".0%"} if several else {"format": ",d"} | ticks
+    encoding: dict[str, Any] = {
+        "x": {
+            "field": "from",
+            "bin": {"binned": True, "step": 0.05},
+            "title": "blocks kept",
+            "scale": {"domain": [0, 1]},
+            "axis": {"format": ".0%", "values": [i / 5 for i in range(6)], "labelFlush": False},
+        },
+        "x2": {"field": "to"},
+        "y": y,
+        **_colour([name for name, _ in series]),
+    }
+    mark = {"type": "bar", "opacity": 0.6 if several else 0.9, "binSpacing": 1}
+    return _svg({"data": {"values": values}, "mark": mark, "encoding": encoding})
+
+
+def curve(
+    bands: Sequence[tuple[str, Sequence[tuple[float, Sequence[float]]]]], point: tuple[float, float] | None = None
+) -> str:
+    """Blocks kept against the threshold.
+
+    Args:
+        bands: series by name: for each threshold the ratios at :data:`pixelprune.survey.summary.PERCENTILES`, or a
+            single ratio.
+        point: a threshold and a ratio to mark.
+    """
+    rows = []
+    for name, entries in bands:
+        for threshold, ratios in entries:
+            row: dict[str, Any] = {"threshold": threshold, "series": name, "p50": ratios[len(ratios) // 2]}
+            if len(ratios) == len(PERCENTILES):
+                row |= {f"p{percent}": ratio for percent, ratio in zip(PERCENTILES, ratios, strict=True)}
+            rows.append(row)
+    x = {
+        "field": "threshold",
+        "type": "quantitative",
+        "title": "threshold",
+        "axis": {"values": [0, 0.05, 0.1, 0.15, 0.2], "format": ".2~f", "labelFlush": False},
+    }
+    y = {
+        "field": "p50",
+        "type": "quantitative",
+        "title": "blocks kept",
+        "scale": {"domain": [0, 1]},
+        "axis": {"format": ".0%", "values": [i / 5 for i in range(6)]},
+    }
+    colour = _colour([name for name, _ in bands])
+    layers: list[dict[str, Any]] = []
+    if rows and "p5" in rows[0]:
+        for low, high, opacity in (("p5", "p95", 0.16), ("p25", "p75", 0.3)):
+            layers.append(
+                {
+                    "mark": {"type": "area", "opacity": opacity},
+                    "encoding": {"x": x, "y": y | {"field": low}, "y2": {"field": high}, **colour},
+                }
+            )
+    line = {"type": "line", "strokeWidth": 2.5, "point": {"size": 36, "filled": True}}
+    layers.append({"mark": line, "encoding": {"x": x, "y": y, **colour}})
+    if point is not None:
+        layers.append(
+            {
+                "data": {"values": [{"threshold": point[0], "p50": point[1]}]},
+                "mark": {"type": "point", "size": 220, "filled": True, "color": "var(--mark)", "opacity": 1},
+                "encoding": {"x": x, "y": y},
+            }
+        )
+    return _svg({"data": {"values": rows}, "layer": layers})
+
+
+def _colour(names: list[str]) -> dict[str, Any]:
+    if len(names) == 1:
+        return {"color": {"value": _COLOURS[0]}}
+    return {"color": {"field": "series", "type": "nominal", "scale": {"domain": names, "range": list(_COLOURS)}}}
+
+
+def _svg(spec: dict[str, Any]) -> str:
+    try:
+        import vl_convert
+    except ImportError as error:
+        raise ConfigError('charts need vl-convert-python: pip install "pixelprune[survey]"') from error
+    frame = {"width": _WIDTH, "height": _HEIGHT, "background": None, "config": _CONFIG}
+    svg: str = vl_convert.vegalite_to_svg(
+        {"$schema": "https://vega.github.io/schema/vega-lite/v5.json", **frame, **spec}
+    )
+    # The page scales it: the view box alone tells the shape.
+    return re.sub(r'(<svg[^>]*?) width="[^"]*" height="[^"]*"', r'\1 role="img"', svg, count=1)

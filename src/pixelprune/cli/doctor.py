@@ -34,6 +34,7 @@ def doctor() -> None:
             right = False
         else:
             right = _check_hf(console) and right
+    right = _check_vllm(console) and right
     console.print("\n[bold green]All is right.[/]" if right else "\n[bold red]Something is wrong; see above.[/]")
     raise typer.Exit(0 if right else 1)
 
@@ -103,6 +104,36 @@ def _check_hf(console: Console) -> bool:
             soft_wrap=True,
         )
     return right
+
+
+def _check_vllm(console: Console) -> bool:
+    """Whether vLLM, where it is installed, finds the plugin and has what the plugin builds on."""
+    from importlib.metadata import entry_points
+
+    from rich.markup import escape
+
+    if importlib.util.find_spec("vllm") is None:
+        console.print('[dim]- engine vllm: not installed; pip install "pixelprune\\[vllm]"[/]')
+        return True
+    try:
+        import vllm.envs
+
+        from ..vllm import seams
+
+        chosen = vllm.envs.VLLM_PLUGINS
+        missing = seams.find_missing()
+    except Exception as error:
+        reason = escape(f"{type(error).__name__}: {' '.join(str(error).split())}")
+        console.print(f"[red]✗[/] engine vllm: cannot be imported: {reason}", soft_wrap=True)
+        return False
+    if not entry_points(group="vllm.general_plugins", name="pixelprune"):
+        missing.append("the plugin among the entry points (install pixelprune anew)")
+    if chosen is not None and "pixelprune" not in chosen:
+        missing.append("pixelprune in VLLM_PLUGINS")
+    found = f"vLLM {seams.installed_version()}"
+    told = f"missing {'; '.join(missing)}" if missing else f"the plugin is found and fits (tested with {seams.TESTED})"
+    console.print(f"{_mark(not missing)} engine vllm: {found}: {escape(told)}", soft_wrap=True)
+    return not missing
 
 
 def _mark(right: bool) -> str:

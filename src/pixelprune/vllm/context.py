@@ -48,7 +48,9 @@ class PrunedContext(InputProcessingContext):
             merged.pop(KEY, None)
         return merged
 
-    def call_hf_processor(self, hf_processor: Any, data: Mapping[str, object], kwargs: Mapping[str, object] = {}) -> Any:  # noqa: B006
+    def call_hf_processor(
+        self, hf_processor: Any, data: Mapping[str, object], kwargs: Mapping[str, object] = {}
+    ) -> Any:
         """As the stock method; a copy of the processor prunes where there are images and settings."""
         settings = self.settings(kwargs)
         if settings is None or not data.get("images"):

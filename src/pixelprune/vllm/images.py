@@ -96,7 +96,8 @@ def pruned_image_processor(stock: Any, prune: PruneConfig) -> Any:
         and int64 :data:`COUNTS` ``(images,)``. Its ``reports`` has an entry per image.
     """
     processor = copy.copy(stock)
-    processor.__class__ = _pruned_class(type(stock))
+    stock_class: Any = type(stock)
+    processor.__class__ = _pruned_class(stock_class)
     processor.prune = prune
     processor.reports = []
     return processor

@@ -44,9 +44,7 @@ class PrunedImages:
         counts = image_input[COUNTS].flatten().tolist()
         images = [
             KeptImage(tuple(grid), kept.cpu().long(), unit)
-            for grid, kept in zip(
-                image_input["image_grid_thw"].tolist(), image_input[KEPT].split(counts), strict=True
-            )
+            for grid, kept in zip(image_input["image_grid_thw"].tolist(), image_input[KEPT].split(counts), strict=True)
         ]
         tower = KeptTower(visual, type(self)._metadata)
         if self.use_data_parallel:  # type: ignore[attr-defined]
@@ -59,7 +57,7 @@ class PrunedImages:
         The stock method computes on the prompt with every image at its full count; kept tokens take their part of it.
         """
         if not any(feature.data is not None and KEPT in feature.data for feature in mm_features):
-            return super().get_mrope_input_positions(input_tokens, mm_features)  # type: ignore[misc, no-any-return]
+            return super().get_mrope_input_positions(input_tokens, mm_features)  # type: ignore[misc]
         tokens, features, at = _full_prompt(input_tokens, mm_features, self.config.vision_config.spatial_merge_size)  # type: ignore[attr-defined]
         positions, delta = super().get_mrope_input_positions(tokens, features)  # type: ignore[misc]
         return positions[:, at], delta + len(tokens) - len(input_tokens)

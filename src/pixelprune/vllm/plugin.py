@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
 #: The architectures that prune, as in a model's ``config.json``. Each is also the name of the subclass.
 ARCHITECTURES = (
     "Qwen2VLForConditionalGeneration",
@@ -26,8 +24,3 @@ def register() -> None:
     package = __name__.rpartition(".")[0]
     for architecture in ARCHITECTURES:
         ModelRegistry.register_model(architecture, f"{package}.models:{architecture}")
-
-
-def installed() -> bool:
-    """Whether there is a vLLM, without importing it."""
-    return find_spec("vllm") is not None

@@ -137,12 +137,12 @@ def _bounds(images: Sequence[KeptImage]) -> np.ndarray[Any, Any]:
 
 
 def _sequences(tower: Any, bounds: np.ndarray[Any, Any]) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Sequence bounds, greatest length and lengths as the tower's attention backend wants them; the stock code's way."""
+    """Sequence bounds, greatest length and lengths as the tower's attention backend wants them."""
     backend, device = tower.attn_backend, tower.device
     lengths = MMEncoderAttention.maybe_compute_seq_lens(backend, bounds, device)
     longest = torch.tensor(MMEncoderAttention.compute_max_seqlen(backend, bounds), dtype=torch.int32)
     padded = tower.fp8_padded_hidden_size
-    bounds = MMEncoderAttention.maybe_recompute_cu_seqlens(
+    at: Tensor = MMEncoderAttention.maybe_recompute_cu_seqlens(
         backend, bounds, tower.hidden_size, tower.tp_size, device, fp8_padded_hidden_size=padded
     )
-    return bounds, longest, lengths
+    return at, longest, lengths

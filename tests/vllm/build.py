@@ -1,0 +1,49 @@
+"""Tiny sharpened models that vLLM's CPU kernels take: language model heads of 32, or 128 in the recurrent layers.
+
+Run as a script it builds models in a process of its own: ``python build.py FOLDER MODEL_TYPE...``.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForImageTextToText
+
+from pixelprune.hf.tiny import build_tiny, sharpen, tiny_config, tiny_tokenizer
+
+WIDTH = 128
+
+
+def config_for_vllm(model_type: str) -> Any:
+    """The tiny config of a family, wide enough."""
+    config = tiny_config(model_type, tiny_tokenizer())
+    text, vision = config.text_config, config.vision_config
+    text.hidden_size = WIDTH
+    text.head_dim = WIDTH // text.num_attention_heads
+    text.rope_parameters["mrope_section"] = [8, 4, 4]
+    if model_type == "qwen2_vl":
+        vision.hidden_size = WIDTH  # of what comes out of the tower
+    else:
+        vision.out_hidden_size = WIDTH
+    if model_type.startswith("qwen3_5"):
+        text.linear_key_head_dim = text.linear_value_head_dim = 128
+    if model_type.endswith("moe"):
+        text.norm_topk_prob = True  # as published configs have it; transformers always does it
+    return config
+
+
+def build(folder: Path, model_type: str) -> Path:
+    """Save a model with its tokenizer and image processor."""
+    build_tiny(folder, model_type, weights=False)
+    dtype = torch.bfloat16 if model_type.startswith("qwen3_5") else torch.float32
+    model = AutoModelForImageTextToText.from_config(config_for_vllm(model_type), dtype=dtype)
+    sharpen(model, scale=0.14).save_pretrained(folder)
+    return folder
+
+
+if __name__ == "__main__":
+    for name in sys.argv[2:]:
+        build(Path(sys.argv[1]) / name, name)

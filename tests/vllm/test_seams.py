@@ -1,0 +1,71 @@
+"""What the plugin needs of vLLM is checked when a model of ours starts; nothing else is touched."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from pixelprune.vllm import seams
+from pixelprune.vllm.plugin import ARCHITECTURES, register
+
+
+def test_this_vllm_has_all_of_them() -> None:
+    assert seams.find_missing() == []
+    seams.check()
+
+
+@pytest.mark.parametrize(
+    ("place", "needed", "said"),
+    [
+        ("vllm.no_such_module:Class", {}, "vllm.no_such_module.Class"),
+        ("vllm.multimodal.hasher:NoSuchClass", {}, "vllm.multimodal.hasher.NoSuchClass"),
+        ("vllm.multimodal.hasher:MultiModalHasher", {"no_method": ()}, "MultiModalHasher.no_method"),
+        ("vllm.multimodal.hasher:MultiModalHasher", {"hash_kwargs": ("nonsense",)}, "the parameter nonsense of"),
+        ("vllm.multimodal.inputs:PlaceholderRange", ("nonsense",), "the parameter nonsense of"),
+    ],
+)
+def test_a_seam_that_is_missing_is_named(monkeypatch, place, needed, said) -> None:
+    monkeypatch.setitem(seams.SEAMS, place, needed)
+    with pytest.raises(ImportError, match=seams.installed_version().replace("+", r"\+")) as error:
+        seams.check()
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_registered_by_name_and_twice() -> None:
+    from vllm import ModelRegistry
+
+    register()
+    register()
+    for architecture in ARCHITECTURES:
+        model_class = ModelRegistry._try_load_model_cls(architecture)
+        assert model_class.__module__ == "pixelprune.vllm.models"
+        assert model_class.__name__ == architecture
+        assert model_class.__mro__[2].__module__.startswith("vllm.")
+
+
+def test_the_models_cannot_be_imported_without_the_seams() -> None:
+    """So that they do not start; vLLM logs the reason."""
+    code = (
+        "from pixelprune.vllm import seams\n"
+        "seams.SEAMS['vllm.multimodal.hasher:Gone'] = {}\n"
+        "import pixelprune.vllm.models"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert (
+        f"pixelprune does not fit vLLM {seams.installed_version()}: missing vllm.multimodal.hasher.Gone" in run.stderr
+    )
+
+
+def test_importing_the_package_brings_no_vllm_and_no_numba() -> None:
+    """numba in particular: vLLM's CPU workers cannot start where it is loaded."""
+    code = (
+        "import sys, pixelprune, pixelprune.vllm.plugin\n"
+        "assert not {'vllm', 'torch', 'transformers', 'numba'} & set(sys.modules)\n"
+        "import pixelprune.vllm.models\n"
+        "assert 'vllm' in sys.modules and 'llvmlite' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,239 @@
+"""A training run from its config: load, train or go on, evaluate, save."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from accelerate import PartialState
+from rich.console import Console
+from transformers import AutoModelForImageTextToText, PrinterCallback, ProgressCallback, TrainerState, TrainingArguments
+from transformers.integrations.integration_utils import TensorBoardCallback
+
+from ..errors import ConfigError, PixelPruneError, UnsupportedModelError
+from ..hf import PrunedProcessor
+from ..resize import ResizeSpec
+from .checkpoint import STATE, guard_settings, is_finished, last_complete_checkpoint
+from .collator import ChatCollator
+from .config import TrainConfig
+from .data import Conversations
+from .distill import DistillationTrainer
+from .model import add_lora, freeze, linear_patches
+from .progress import RichProgress
+from .trainer import PruneTrainer
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run ends with.
+
+    Attributes:
+        steps: optimizer steps, those before a resumption included.
+        metrics: of the final evaluation; empty without ``data.eval``.
+        skipped: rows left out as bad, on this process.
+        output: where the trained model is.
+    """
+
+    steps: int
+    metrics: dict[str, float]
+    skipped: int
+    output: Path
+
+
+def train(config: TrainConfig, console: Console | None = None) -> Result:
+    """Run it, or go on with it from its last complete checkpoint.
+
+    Leaves in ``config.output``: the trained model in Hugging Face form with its processor, ``checkpoint-*`` folders,
+    ``tensorboard``, ``metrics.json`` with the final evaluation, ``trainer_state.json`` with all logs, and
+    ``run.yaml`` with every setting.
+
+    Raises:
+        PixelPruneError: a setting, the model or a row of the data cannot be used.
+    """
+    console = Console(stderr=True) if console is None else console
+    output = Path(config.output)
+    progress = RichProgress(console)
+    trainer = build_trainer(config)
+    checkpoint = last_complete_checkpoint(output)
+    if checkpoint is not None:
+        guard_settings(output, config)
+    trainer.accelerator.wait_for_everyone()
+    if trainer.is_world_process_zero():
+        output.mkdir(parents=True, exist_ok=True)
+        (output / "run.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+        trainer.add_callback(_tensorboard(output / "tensorboard", checkpoint))
+        if checkpoint is not None:
+            console.print(f"going on from {checkpoint}", highlight=False, soft_wrap=True)
+    trainer.add_callback(progress)
+    try:
+        if checkpoint is not None and is_finished(checkpoint):
+            # The Trainer would take one more step.
+            trainer.state = TrainerState.load_from_json(str(checkpoint / STATE))
+            trainer._load_from_checkpoint(str(checkpoint))
+        else:
+            trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        metrics = trainer.evaluate() if config.data.eval else {}
+    finally:
+        progress.close()
+    _save(trainer, config, output, metrics)
+    datasets: list[Any] = [trainer.train_dataset, trainer.eval_dataset]
+    skipped = sum(data.skipped for data in datasets if data is not None)
+    return Result(trainer.state.global_step, metrics, skipped, output)
+
+
+def is_first_process() -> bool:
+    """Whether this process is the one that writes and prints, also after training."""
+    return PartialState().is_main_process
+
+
+def build_trainer(config: TrainConfig) -> PruneTrainer:
+    """Everything that a run needs, from its config."""
+    args = _arguments(config)  # first: it starts the process group, and knows the device
+    processor = _processor(config)
+    model = _model(config.model, config)
+    teacher = None
+    if config.distill is not None and config.distill.teacher is not None:
+        teacher = _model(config.distill.teacher, config)
+    elif config.distill is not None and config.tune.lora is None:
+        teacher = copy.deepcopy(model)
+    on = args.device.type == "cpu" if config.tune.linear_patches == "auto" else config.tune.linear_patches
+    for each in (model, teacher):
+        if each is not None:
+            linear_patches(each, on)
+    lora = config.tune.lora
+    if lora is None:
+        freeze(model, config.tune.freeze)
+    else:
+        torch.manual_seed(config.schedule.seed)
+        model = add_lora(model, lora.parts, rank=lora.rank, alpha=lora.alpha, dropout=lora.dropout)
+    data = config.data
+    collator = ChatCollator(
+        processor,
+        packing=data.packing,
+        max_length=data.max_length,
+        teacher=config.distill is not None,
+        last_answer=data.last_answer,
+    )
+    rows: dict[str, Any] = {"prepare": collator.encode, "skip_bad_rows": data.skip_bad_rows, "check": data.check}
+    weights = [file.weight for file in data.train if file.weight is not None]
+    own: dict[str, Any] = {} if config.distill is None else {
+        "teacher": teacher, "alpha": config.distill.alpha, "temperature": config.distill.temperature
+    }  # fmt: skip
+    trainer_class = PruneTrainer if config.distill is None else DistillationTrainer
+    trainer = trainer_class(
+        model,
+        args,
+        collator,
+        train_dataset=Conversations([file.path for file in data.train], weights=weights or None, **rows),
+        eval_dataset=Conversations(data.eval, **rows) if data.eval else None,
+        processing_class=processor,
+        **own,
+    )
+    for callback in (ProgressCallback, PrinterCallback):
+        trainer.remove_callback(callback)
+    return trainer
+
+
+def _processor(config: TrainConfig) -> Any:
+    processor = PrunedProcessor.from_pretrained(config.model)
+    processor.prune = config.prune
+    images = config.images
+    if images.min_pixels is not None or images.max_pixels is not None:
+        spec = ResizeSpec.from_processor(processor.image_processor.to_dict())
+        least, most = images.min_pixels or spec.min_pixels, images.max_pixels or spec.max_pixels
+        if least > most:
+            raise ConfigError(f"images: min_pixels {least} is more than max_pixels {most}")
+        processor.image_processor.size = {"shortest_edge": least, "longest_edge": most}
+    return processor
+
+
+def _model(name: str, config: TrainConfig) -> Any:
+    try:
+        return AutoModelForImageTextToText.from_pretrained(
+            name, dtype=config.tune.dtype, attn_implementation=config.tune.attention
+        )
+    except PixelPruneError:
+        raise
+    except (OSError, ValueError, RuntimeError, ImportError) as error:
+        raise UnsupportedModelError(f"{name} cannot be loaded: {error}") from error
+
+
+def _arguments(config: TrainConfig) -> TrainingArguments:
+    tune, schedule, save = config.tune, config.schedule, config.save
+    liger = tune.liger
+    if liger == "auto":
+        liger = importlib.util.find_spec("liger_kernel") is not None and torch.cuda.is_available()
+    # transformers 5.23 calls it activation checkpointing, and the old name will go.
+    known = TrainingArguments.__dataclass_fields__
+    recompute = "activation_checkpointing" if "activation_checkpointing" in known else "gradient_checkpointing"
+    settings: dict[str, Any] = {
+        recompute: tune.gradient_checkpointing,
+        f"{recompute}_kwargs": {"use_reentrant": False} if tune.gradient_checkpointing else None,
+    }
+    try:
+        return TrainingArguments(
+            config.output,
+            num_train_epochs=schedule.epochs,
+            max_steps=schedule.max_steps or -1,
+            per_device_train_batch_size=schedule.batch_size,
+            per_device_eval_batch_size=schedule.eval_batch_size,
+            gradient_accumulation_steps=schedule.accumulate,
+            learning_rate=schedule.learning_rate,
+            lr_scheduler_type=schedule.scheduler,
+            warmup_steps=schedule.warmup,
+            weight_decay=schedule.weight_decay,
+            max_grad_norm=schedule.max_grad_norm,
+            optim=schedule.optimizer,
+            seed=schedule.seed,
+            bf16=tune.bf16,
+            use_liger_kernel=liger,
+            # Logits are computed for answers only, which leaves nothing for the fused loss to save.
+            liger_kernel_config={"fused_linear_cross_entropy": False} if liger else None,
+            logging_strategy="steps",
+            logging_steps=save.log_every,
+            save_strategy="steps",
+            save_steps=save.every,
+            save_total_limit=save.keep,
+            eval_strategy="no" if save.eval_every is None else "steps",
+            eval_steps=save.eval_every,
+            dataloader_num_workers=config.data.workers,
+            dataloader_pin_memory=config.device != "cpu" and torch.cuda.is_available(),
+            # A batch without images leaves the vision tower without gradients on one process.
+            ddp_find_unused_parameters=True,
+            use_cpu=config.device == "cpu",
+            report_to="none",
+            disable_tqdm=True,
+            **settings,
+        )
+    except (ValueError, KeyError, ImportError) as error:
+        raise ConfigError(f"the Hugging Face Trainer refuses these settings: {error}") from error
+
+
+def _tensorboard(folder: Path, checkpoint: Path | None) -> Any:
+    from torch.utils.tensorboard import SummaryWriter
+
+    # What was logged after the checkpoint is logged again, and hidden where it was logged first.
+    step = None if checkpoint is None else int(checkpoint.name.split("-")[1]) + 1
+    writer: Any = SummaryWriter
+    callback = TensorBoardCallback(writer(str(folder), purge_step=step))
+    callback.logging_dir = str(folder)  # the final evaluation comes when the writer is closed, and opens another
+    return callback
+
+
+def _save(trainer: PruneTrainer, config: TrainConfig, output: Path, metrics: dict[str, float]) -> None:
+    if config.tune.lora is not None and config.tune.lora.merge:
+        if trainer.is_world_process_zero():
+            processor: Any = trainer.processing_class
+            trainer.accelerator.unwrap_model(trainer.model).merge_and_unload().save_pretrained(output)
+            processor.save_pretrained(output)
+    else:
+        trainer.save_model()
+    trainer.save_state()
+    if trainer.is_world_process_zero():
+        (output / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")

@@ -6,12 +6,13 @@ PYTEST_ARGS ?= -n 2
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-oldest test-vllm install lint clean
+.PHONY: demo test test-oldest test-vllm install lint reader clean
 
 demo: $(VENV)/.ready
 	$(BIN)/python examples/demo.py
 
 test: $(VENV)/.ready .compat/torchvision/.ready
+	sh tests/system-packages.sh
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 	$(MAKE) test-oldest
 	$(MAKE) test-vllm
@@ -57,6 +58,10 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	.venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	cp tests/vllm/environment/* "$$(.venv-vllm/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 	touch $@
+
+# The bundled reader from nothing: hours on two cores. Stopped and started again, it goes on where it was.
+reader: $(VENV)/.ready
+	sh reader/train.sh $(BIN)/python out/reader
 
 clean:
 	rm -rf $(VENV) .venv-vllm .compat out build dist .pytest_cache .mypy_cache .ruff_cache

@@ -16,7 +16,7 @@ Split = Literal["train", "test"]
 
 PACKAGES = (
     "fonts-liberation2 fonts-roboto-unhinted fonts-open-sans fonts-lato fonts-inter fonts-noto-core fonts-cantarell "
-    "fonts-hack fonts-jetbrains-mono fonts-dejavu-core fonts-crosextra-carlito fonts-crosextra-caladea"
+    "fonts-jetbrains-mono fonts-dejavu-core fonts-crosextra-carlito fonts-crosextra-caladea"
 )
 
 # (regular, bold), and a weight: how often the family is drawn.

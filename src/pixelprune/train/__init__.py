@@ -7,6 +7,7 @@ from ..hf import _requirements  # noqa: F401  (first, so that it can speak first
 from .collator import ChatCollator, Encoded
 from .data import Conversations, JsonlFile, MixtureSampler
 from .distill import DistillationTrainer
+from .model import add_lora, freeze, linear_patches
 from .rows import Conversation, parse_row
 from .trainer import PruneTrainer
 
@@ -19,5 +20,8 @@ __all__ = [
     "JsonlFile",
     "MixtureSampler",
     "PruneTrainer",
+    "add_lora",
+    "freeze",
+    "linear_patches",
     "parse_row",
 ]

@@ -6,6 +6,8 @@ Only two things differ from the stock class: an image's placeholder has as many 
 
 from __future__ import annotations
 
+from dataclasses import fields
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -63,9 +65,10 @@ class PrunedProcessor:
             kwargs: what the stock ``from_pretrained`` takes (``revision``, ``cache_dir``, ``size``, ...).
 
         Raises:
-            ConfigError: a setting is not allowed.
+            ConfigError: a setting is not allowed, or misspelt.
             UnsupportedModelError: the model's family is not supported, or the folder holds no model.
         """
+        _refuse_misspelt(kwargs)
         prune = PruneConfig(method, metric, threshold, anchored, max_tokens, seed)
         names = ("revision", "cache_dir", "token", "local_files_only", "subfolder")
         hub = {name: kwargs[name] for name in names if name in kwargs}
@@ -174,6 +177,16 @@ class PrunedProcessor:
     def __reduce__(self) -> tuple[Any, ...]:
         # Without the latest report: caches of processed data are keyed by the pickled processor.
         return _restore, (type(self).__mro__[2],), {**self.__dict__, "last_report": []}
+
+
+def _refuse_misspelt(kwargs: dict[str, Any]) -> None:
+    """Stock ``from_pretrained`` drops names that it does not know; a setting of ours must not be lost that way."""
+    settings = [field.name for field in fields(PruneConfig)]
+    for name in kwargs:
+        close = get_close_matches(name, settings, n=1, cutoff=0.75)
+        if close or name == "prune":
+            meant = close[0] if close else ", ".join(settings)
+            raise ConfigError(f"from_pretrained() has no setting {name!r}; did you mean {meant}?")
 
 
 def _config_of(source: Any, hub: dict[str, Any]) -> Any:

@@ -232,7 +232,7 @@ def test_no_encoder_graphs_for_images(folder, monkeypatch) -> None:
     assert stock.modalities == ["image", "video"]
 
 
-def test_counters_and_log(qwen3, caplog, monkeypatch) -> None:
+def test_counters_and_log(qwen3, caplog) -> None:
     import logging
 
     from prometheus_client import REGISTRY
@@ -241,7 +241,7 @@ def test_counters_and_log(qwen3, caplog, monkeypatch) -> None:
     read = lambda: [REGISTRY.get_sample_value(name) or 0 for name in names]  # noqa: E731
     processor = processor_of(qwen3)
     logger = logging.getLogger("vllm.pixelprune")
-    monkeypatch.setattr(logger, "level", logging.DEBUG)
+    caplog.set_level(logging.DEBUG, logger="vllm.pixelprune")
     logger.addHandler(caplog.handler)
     try:
         before = read()

@@ -15,6 +15,7 @@ import io
 import json
 import os
 import re
+import shlex
 import socket
 import statistics
 import subprocess
@@ -63,7 +64,7 @@ def main(arguments: list[str] | None = None) -> None:
     options.add_argument("--dtype", default="float32", help="of the model (%(default)s)")
     options.add_argument("--max-model-len", type=int, default=16384, help="of the server (%(default)s)")
     options.add_argument("--log", type=Path, default=Path(os.devnull), help="file for what the server says")
-    options.add_argument("serve", nargs=argparse.REMAINDER, help="after --: more options for vllm serve")
+    options.add_argument("--serve", type=shlex.split, default=[], metavar="OPTIONS", help="more for vllm serve, quoted")
     args = options.parse_args(arguments)
     for threshold in args.thresholds:
         PruneConfig(method=args.method, threshold=threshold)  # wrong ones end here
@@ -152,7 +153,7 @@ def serve(folder: Path, args: argparse.Namespace) -> Iterator[Server]:
     command += ["--host", "127.0.0.1", "--port", str(port), "--served-model-name", "model", "--load-format", "dummy"]
     command += ["--dtype", args.dtype, "--max-model-len", str(args.max_model_len)]
     command += ["--limit-mm-per-prompt", '{"image": 1, "video": 0}', "--no-enable-prefix-caching"]
-    command += [option for option in args.serve if option != "--"]
+    command += args.serve
     server = Server(f"http://127.0.0.1:{port}")
     with args.log.open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from . import canvas, dense, model, tower
 from .optimizer import Optimizer
 
-SIZES = ((256, 256), (192, 352), (352, 192), (128, 512))
+SIZES = ((192, 192), (128, 288), (288, 128), (96, 384))
 
 
 class DenseReader(nn.Module):
@@ -60,6 +60,7 @@ def loss_and_accuracy(logits: Tensor, wanted: Tensor) -> tuple[Tensor, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--state", type=Path, required=True)
+    parser.add_argument("--start", type=Path, help="a saved state to begin with, of this stage or the next")
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--lr", type=float, default=3e-3)
@@ -69,6 +70,10 @@ def main() -> None:
     reader = DenseReader(full.model.visual, full.config.text_config.hidden_size).bfloat16()
     optimizer = Optimizer(reader.named_parameters(), args.lr)
     step = 0
+    if args.start and not args.state.exists():
+        saved = torch.load(args.start)
+        saved["masters"] = {name.removeprefix("full.model."): value for name, value in saved["masters"].items()}
+        optimizer.load(saved)
     if args.state.exists():
         saved = torch.load(args.state)
         optimizer.load(saved)

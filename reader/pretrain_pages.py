@@ -14,12 +14,14 @@ from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import attention, canvas, conversation, model, tower
+from . import attention, canvas, conversation, model, tasks, tower
 from .optimizer import Optimizer
 from .pretrain_dense import loss_and_accuracy, slots, targets
 
@@ -80,10 +82,25 @@ def exact(logits: Tensor, truth: Tensor, batch: conversation.Batch) -> dict[str,
     bad = torch.zeros(len(asked), batch.task.shape[1] + 1, dtype=torch.bool)
     bad[row[wrong], question[wrong]] = True
     found = defaultdict(list)
-    for line, tasks in enumerate(batch.task):
-        for number, task in enumerate(tasks):
+    for line, numbers in enumerate(batch.task):
+        for number, task in enumerate(numbers):
             if task >= 0:
                 found[conversation.TASKS[task]].append(not bool(bad[line, number + 1]))
+    return found
+
+
+def near(logits: Tensor, truth: Tensor, batch: conversation.Batch, tokenizer: Any) -> list[bool]:
+    """Which points lie within 3 % of the width and 2 % of the height of where they belong, digits given as above."""
+    asked = batch.wanted >= 0
+    row, question = np.nonzero(asked)[0], batch.segment[asked]
+    guess = logits.argmax(-1).numpy()
+    found = []
+    for line, numbers in enumerate(batch.task):
+        for number, task in enumerate(numbers):
+            if task == conversation.TASKS.index("point"):
+                here = (row == line) & (question == number + 1)
+                at, wanted = (tasks.parse_point(tokenizer.decode(ids[here])) for ids in (guess, truth.numpy()))
+                found.append(bool(at and wanted and abs(at[0] - wanted[0]) <= 30 and abs(at[1] - wanted[1]) <= 20))
     return found
 
 
@@ -137,8 +154,9 @@ def main() -> None:
             characters.append(accuracy)
             for task, each in exact(logits, truth, batch).items():
                 counts[task] += each
+            counts["near"] += near(logits, truth, batch, reader.tokenizer)
             if step % 20 == 0:
-                shares = " ".join(f"{t} {sum(c) / len(c):.2f}" for t, c in sorted(counts.items()))
+                shares = " ".join(f"{t} {sum(c) / len(c):.2f}" for t, c in sorted(counts.items()) if c)
                 print(
                     f"{step} loss {sum(answers) / 20:.3f} characters {sum(characters) / 20:.3f} | {shares} | "
                     f"{(time.time() - start) / 20:.2f} s/step",

@@ -185,7 +185,7 @@ def test_bad_rows_end_the_run_or_are_counted(content: dict[str, Any], tmp_path: 
     result = command(path, "data.skip_bad_rows=true", "schedule.max_steps=1")
     assert result.returncode == 0, result.stderr
     assert (
-        "run.jsonl:7: not valid JSON" in "".join(result.stderr.split("\n")) and "1 bad rows were left" in result.stderr
+        "run.jsonl:7: not valid JSON" in "".join(result.stderr.split("\n")) and "1 bad row was left" in result.stderr
     )
 
 

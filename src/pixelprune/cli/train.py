@@ -45,7 +45,8 @@ def train(
     if not run.is_first_process():
         return
     if result.skipped:
-        console.print(f"{result.skipped} bad rows were left out", style="yellow", highlight=False)
+        count = "1 bad row was" if result.skipped == 1 else f"{result.skipped} bad rows were"
+        console.print(f"{count} left out", style="yellow", highlight=False)
     if result.metrics:
         print(f"evaluation: {numbers(result.metrics)}")
     print(f"{result.steps} steps; the model is in {result.output}")

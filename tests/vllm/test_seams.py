@@ -51,13 +51,20 @@ def test_the_models_cannot_be_imported_without_the_seams() -> None:
     code = (
         "from pixelprune.vllm import seams\n"
         "seams.SEAMS['vllm.multimodal.hasher:Gone'] = {}\n"
-        "import pixelprune.vllm.models"
+        "import pixelprune.vllm.checked"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert run.returncode == 1
     assert (
         f"pixelprune does not fit vLLM {seams.installed_version()}: missing vllm.multimodal.hasher.Gone" in run.stderr
     )
+
+
+def test_a_module_of_vllm_that_is_gone_is_named_too() -> None:
+    code = "import sys; sys.modules['vllm.model_executor.models.qwen3_5'] = None; import pixelprune.vllm.checked"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert "missing vllm.model_executor.models.qwen3_5.Qwen3_5ForConditionalGeneration;" in run.stderr
 
 
 def test_importing_the_package_brings_no_vllm_and_no_numba() -> None:

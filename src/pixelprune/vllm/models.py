@@ -14,13 +14,11 @@ from vllm.model_executor.models.vision import run_dp_sharded_mrope_vision_model
 from vllm.multimodal import MULTIMODAL_REGISTRY
 from vllm.multimodal.inputs import PlaceholderRange
 
-from . import seams, towers
+from . import towers
 from .context import PrunedInfo
 from .images import COUNTS, KEPT
 from .processor import PrunedProcessing
 from .towers import KeptImage, KeptTower
-
-seams.check()
 
 
 class PrunedImages:

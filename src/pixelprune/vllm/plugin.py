@@ -23,4 +23,4 @@ def register() -> None:
 
     package = __name__.rpartition(".")[0]
     for architecture in ARCHITECTURES:
-        ModelRegistry.register_model(architecture, f"{package}.models:{architecture}")
+        ModelRegistry.register_model(architecture, f"{package}.checked:{architecture}")

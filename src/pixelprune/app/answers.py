@@ -1,0 +1,79 @@
+"""Ask a model about the image, whole and pruned. It is loaded with the first question, and answers one at a time."""
+
+from __future__ import annotations
+
+from html import escape
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from ..config import PruneConfig
+from ..errors import ConfigError
+
+if TYPE_CHECKING:
+    from ..cli._answer import Answer, Reader
+
+MOST_NEW_TOKENS = 128
+#: Letters of a question.
+LONGEST = 2000
+
+
+class Answers:
+    """A model that answers questions.
+
+    Args:
+        model: a local folder or a hub id; the bundled reader if ``None``.
+        dtype, device: as for ``pixelprune ask``.
+    """
+
+    def __init__(self, model: str | None = None, dtype: str = "auto", device: str = "") -> None:
+        self._model, self._dtype, self._device = model, dtype, device
+        self._reader: Reader | None = None
+        self._lock = Lock()
+
+    @property
+    def name(self) -> str:
+        """Of the model, for people."""
+        return "the bundled reader" if self._model is None else self._model.rstrip("/").rsplit("/", 1)[-1]
+
+    def ask(self, image: Image.Image, question: str, config: PruneConfig) -> list[Answer]:
+        """The answers from the whole image and from the pruned one.
+
+        Raises:
+            ConfigError, ImageError, UnsupportedModelError: there is no question, or the model or the image does not
+                allow it.
+        """
+        question = question.strip()
+        if not question:
+            raise ConfigError("Ask something about the image first.")
+        if len(question) > LONGEST:
+            raise ConfigError(f"A question may have {LONGEST} letters; this one has {len(question)}.")
+        with self._lock:
+            reader = self._load(config)
+            reader.config = config
+            return [reader.answer([image], question, mode, MOST_NEW_TOKENS) for mode in ("whole", "pruned")]
+
+    def _load(self, config: PruneConfig) -> Reader:
+        if self._reader is None:
+            from ..cli import quiet_libraries
+            from ..cli._answer import Reader
+
+            quiet_libraries()
+            self._reader = Reader(self._model, config, self._dtype, self._device)
+        return self._reader
+
+
+def answers_html(answers: list[Answer]) -> str:
+    """Both answers with their times, side by side."""
+    whole = next(answer for answer in answers if answer.mode == "whole")
+    cards = []
+    for answer in answers:
+        faster = f", {whole.first_token / answer.first_token:.2f}× as fast" if answer is not whole else ""
+        cards.append(
+            f'<div class="pp-answer" data-mode="{answer.mode}"><h4>{answer.mode}</h4>'
+            f"<p>{escape(answer.text) or '<i>nothing</i>'}</p>"
+            f'<p class="pp-quiet">{answer.image_tokens:,} image tokens; first token after '
+            f"{answer.first_token:.2f} s{faster}; {answer.seconds:.2f} s in all</p></div>"
+        )
+    return f'<div class="pp-answers">{"".join(cards)}</div>'

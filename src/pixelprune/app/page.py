@@ -1,0 +1,319 @@
+"""The page: what is where, and what happens when something is changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from PIL import Image
+
+from ..config import METHODS, METRICS
+from ..errors import ImageError, PixelPruneError
+from ..viz import PICTURES
+from .answers import Answers, answers_html
+from .document import Document, Place, Sheet, Visitors, example_files
+from .view import (
+    MODELS,
+    TOP_LEVEL,
+    Choice,
+    View,
+    compare_html,
+    curve_html,
+    look,
+    numbers_html,
+    picture_html,
+    snippets,
+)
+
+_INTRODUCTION = """
+# What does a vision-language model not need to read?
+
+It cuts an image into blocks and reads each as one token. Blocks that repeat a neighbour say nothing new: they are
+**dropped before the model sees them** (tinted below). Take an example or a page of your own, and move the threshold.
+"""
+
+#: What a visitor may bring if nobody says otherwise, in MB.
+MOST_MEGABYTES = 25
+_MEGABYTE = 1 << 20  # as Gradio counts them where it refuses a file
+
+
+@dataclass(frozen=True)
+class Explorer:
+    """What all visitors share: the model that answers, the examples; and apart from each other, what each looks at."""
+
+    answers: Answers
+    visitors: Visitors
+    examples: dict[str, Path]
+    most_megabytes: float
+
+    def take(self, upload: str | None, visitor: str) -> Document:
+        """Read an uploaded file and delete it.
+
+        Raises:
+            ImageError: it is too large, or cannot be read.
+        """
+        if upload is None:
+            raise ImageError("No file came with that.")
+        path = Path(upload)
+        try:
+            megabytes = path.stat().st_size / _MEGABYTE
+            if megabytes > self.most_megabytes:
+                raise ImageError(
+                    f"{path.name}: {megabytes:.1f} MB are more than the {self.most_megabytes:g} MB that may be"
+                )
+            document = Document.read(path)
+        finally:
+            path.unlink(missing_ok=True)
+            with suppress(OSError):  # of this upload alone; not empty if it is not
+                path.parent.rmdir()
+        self.visitors.put(visitor, Place(document))
+        return document
+
+    def sheet(self, visitor: str) -> Sheet:
+        """What a visitor looks at.
+
+        Raises:
+            ImageError: nothing any more.
+        """
+        place = self.visitors.get(visitor)
+        if place is None:
+            raise ImageError("Nothing is loaded (any more): take an example, or a file of your own.")
+        return place.sheet
+
+
+def launch(
+    model: str | None = None,
+    *,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    most_megabytes: float = MOST_MEGABYTES,
+    open_browser: bool = False,
+    block: bool = True,
+) -> gr.Blocks:
+    """Serve the explorer.
+
+    Args:
+        model: answers questions: a local folder or a hub id; the bundled reader if ``None``.
+        host: to listen at; ``0.0.0.0`` for all of the machine's addresses.
+        port: to listen at; the first free one from 7860 on if ``None``.
+        most_megabytes: the largest file that is taken.
+        open_browser: show the page in a browser.
+        block: return only when it is stopped.
+
+    Returns:
+        Gradio's application, with ``local_url``.
+    """
+    # Compiled, or loaded as compiled before, so that no visitor waits for it.
+    warm = Sheet("", Image.new("RGB", (256, 256), "white"))
+    for level in (0, 1):
+        curve_html(warm, Choice(level), look(warm, Choice(level)))
+    explorer = Explorer(Answers(model), Visitors(), example_files(), most_megabytes)
+    return serve(explorer, host=host, port=port, open_browser=open_browser, block=block)
+
+
+def serve(
+    explorer: Explorer,
+    *,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    open_browser: bool = False,
+    block: bool = True,
+) -> gr.Blocks:
+    """Serve an explorer; see :func:`launch`."""
+    page = build(explorer)
+    page.launch(
+        server_name=host,
+        server_port=port,
+        inbrowser=open_browser,
+        prevent_thread_lock=not block,
+        share=False,
+        quiet=True,
+        show_error=True,
+        ssr_mode=False,
+        footer_links=[],
+        max_file_size=f"{int(explorer.most_megabytes * _MEGABYTE)}b",
+        # Fonts of the system: the default theme would fetch its own from the network.
+        theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
+        css_paths=Path(__file__).with_name("page.css"),
+    )
+    return page
+
+
+def build(explorer: Explorer) -> gr.Blocks:
+    """The page, not yet served."""
+    with gr.Blocks(title="PixelPrune explorer", analytics_enabled=False, delete_cache=(60, 60)) as page:
+        gr.Markdown(_INTRODUCTION)
+        message = gr.HTML(elem_id="message")
+        with gr.Row():
+            with gr.Column(scale=1, min_width=300):
+                example = gr.Radio(list(explorer.examples), label="Examples", elem_id="example")
+                upload = gr.File(
+                    label="Image or PDF",
+                    file_types=["image", ".pdf"],
+                    height=140,
+                    elem_id="upload",
+                )
+                gr.HTML(
+                    f'<p class="pp-quiet">Up to {explorer.most_megabytes:g} MB. It is read on the machine that this '
+                    "page comes from, and not kept after you leave.</p>"
+                )
+                number = gr.Slider(1, 2, 1, step=1, label="Page", visible=False, elem_id="page")
+                level = gr.Slider(
+                    0,
+                    TOP_LEVEL,
+                    0,
+                    step=1,
+                    label="Threshold in 8-bit levels",
+                    info=f"0 is exact; {TOP_LEVEL} of 255 is 0.2",
+                    elem_id="level",
+                )
+                method = gr.Dropdown(list(METHODS), value="pred2d", label="Method", elem_id="method")
+                metric = gr.Dropdown(list(METRICS), value="max", label="Metric", elem_id="metric")
+                budget = gr.Number(
+                    0, label="Budget: at most this many blocks (0: any)", precision=0, minimum=0, elem_id="budget"
+                )
+                model = gr.Dropdown(list(MODELS), value=MODELS[0], label="Model", elem_id="model")
+            with gr.Column(scale=2, min_width=300):
+                kind = gr.Radio(list(PICTURES), value="overlay", label="Picture", elem_id="picture-kind")
+                picture = gr.HTML(elem_id="picture")
+                numbers = gr.HTML(elem_id="numbers")
+        with gr.Row():
+            with gr.Column(min_width=300):
+                gr.Markdown("### Blocks kept against the threshold")
+                chart = gr.HTML(elem_id="chart")
+            with gr.Column(min_width=300):
+                gr.Markdown("### The image, and what is left of it")
+                comparison = gr.HTML(elem_id="compare")
+        gr.Markdown(f"### Ask {explorer.answers.name}")
+        with gr.Row():
+            question = gr.Textbox(label="Question", scale=4, elem_id="question", max_lines=3)
+            ask = gr.Button("Ask", variant="primary", scale=1, min_width=120, elem_id="ask")
+        answer = gr.HTML(elem_id="answer")
+        gr.Markdown("### The same in code")
+        plain: dict[str, Any] = {"interactive": False, "wrap_lines": True, "show_line_numbers": False}
+        code = {
+            name: gr.Code(language=language, label=label, elem_id=f"code-{name}", lines=1, **plain)
+            for name, language, label in (
+                ("python", "python", "Python"),
+                ("cli", "shell", "Command line"),
+                ("vllm", "shell", "vLLM"),
+            )
+        }
+        settings = [level, method, metric, budget, model, kind]
+        shown = [message, picture, numbers, *code.values()]
+        below = [chart, comparison]
+        _wire(page, explorer, settings, shown, below, (example, upload, number), (question, ask, answer))
+    return page
+
+
+def _wire(
+    page: gr.Blocks,
+    explorer: Explorer,
+    settings: list[Any],
+    shown: list[Any],
+    below: list[Any],
+    loading: tuple[Any, Any, Any],
+    asking: tuple[Any, Any, Any],
+) -> None:
+    """What happens when. What follows a slider bypasses the queue, and only the last of its positions counts.
+
+    Gradio hands the request over as the first argument.
+    """
+    example, upload, number = loading
+    question, ask, answer = asking
+    at_once: dict[str, Any] = {"queue": False, "show_progress": "hidden", "trigger_mode": "always_last"}
+    hidden = {"api_visibility": "private"}
+
+    def choice(level: float, method: str, metric: str, budget: float | None, model: str, kind: str) -> Choice:
+        return Choice(int(level), method, metric, int(budget or 0) or None, model, kind)
+
+    def draw(request: gr.Request, *values: Any) -> list[Any]:
+        return _told(lambda: _above(explorer.sheet(_visitor(request)), choice(*values)), len(shown))
+
+    def draw_below(request: gr.Request, *values: Any) -> list[Any]:
+        with suppress(PixelPruneError):  # which draw() tells
+            sheet, chosen = explorer.sheet(_visitor(request)), choice(*values)
+            view = look(sheet, chosen)
+            return [curve_html(sheet, chosen, view), compare_html(sheet, chosen, view)]
+        return [gr.skip()] * len(below)
+
+    def show_document(document: Document, visitor: str, values: tuple[Any, ...]) -> list[Any]:
+        explorer.visitors.put(visitor, Place(document))
+        drawn = _above(document.sheets[0], choice(*values))
+        if document.more:
+            drawn[0] = _message(f"Only the first {document.pages} pages are shown; the PDF has {document.more} more.")
+        return [*drawn, gr.update(visible=document.pages > 1, maximum=max(2, document.pages), value=1)]
+
+    def load_example(request: gr.Request, name: str | None, *values: Any) -> list[Any]:
+        if name not in explorer.examples:
+            return [gr.skip()] * (len(shown) + 1)
+        return _told(
+            lambda: show_document(Document.read(explorer.examples[name]), _visitor(request), values), len(shown) + 1
+        )
+
+    def load_first(request: gr.Request, *values: Any) -> list[Any]:
+        return load_example(request, next(iter(explorer.examples), None), *values)
+
+    def load_upload(request: gr.Request, path: str | None, *values: Any) -> list[Any]:
+        visitor = _visitor(request)
+        told = _told(lambda: show_document(explorer.take(path, visitor), visitor, values), len(shown) + 1)
+        return [*told, None, None]  # the file is gone, and no example is shown
+
+    def turn(request: gr.Request, page_number: float, *values: Any) -> list[Any]:
+        place = explorer.visitors.get(_visitor(request))
+        if place is not None:
+            place.page = int(page_number)
+        return draw(request, *values)
+
+    def reply(request: gr.Request, text: str, *values: Any) -> tuple[str, str]:
+        try:
+            sheet, chosen = explorer.sheet(_visitor(request)), choice(*values)
+            return "", answers_html(explorer.answers.ask(sheet.image, text, chosen.config))
+        except (PixelPruneError, ImportError) as error:
+            return _message(str(error)), ""
+
+    def forget(request: gr.Request) -> None:
+        explorer.visitors.forget(_visitor(request))
+
+    for setting in settings:
+        setting.change(draw, settings, shown, **at_once, **hidden)
+        setting.change(draw_below, settings, below, **at_once, **hidden)
+    loaded = [*shown, number]
+    for event in (
+        page.load(load_first, settings, loaded, queue=False, **hidden),
+        example.input(load_example, [example, *settings], loaded, queue=False, **hidden),
+        upload.upload(load_upload, [upload, *settings], [*loaded, upload, example], queue=False, **hidden),
+        number.change(turn, [number, *settings], shown, **at_once, **hidden),
+    ):
+        event.then(draw_below, settings, below, queue=False, show_progress="hidden", **hidden)
+    for trigger in (ask.click, question.submit):
+        trigger(reply, [question, *settings], [shown[0], answer], concurrency_limit=1, **hidden)
+    page.unload(forget)
+
+
+def _above(sheet: Sheet, choice: Choice) -> list[Any]:
+    """The message (none), the picture, the numbers and the code."""
+    view: View = look(sheet, choice)
+    code = snippets(choice)
+    return ["", picture_html(sheet, choice, view), numbers_html(choice, view), *code.values()]
+
+
+def _told(work: Callable[[], list[Any]], count: int) -> list[Any]:
+    """What work returns; or what was wrong as a message, and everything else left as it is."""
+    try:
+        return work()
+    except PixelPruneError as error:
+        return [_message(str(error)), *[gr.skip()] * (count - 1)]
+
+
+def _message(text: str) -> str:
+    return f'<div class="pp-message" role="alert">{escape(text)}</div>'
+
+
+def _visitor(request: gr.Request) -> str:
+    return str(request.session_hash)

@@ -1,0 +1,200 @@
+"""What the page shows of a sheet at some settings: pictures, numbers, the curve, and the code that does the same."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from dataclasses import dataclass
+from html import escape
+from io import BytesIO
+from typing import cast
+
+from PIL import Image
+
+from ..config import Method, Metric, PruneConfig
+from ..cost import KNOWN_MODELS, Comparison, compare
+from ..errors import ConfigError
+from ..model_shape import ModelShape
+from ..resize import ResizeSpec
+from ..rule import select
+from ..selection import Selection
+from ..survey.charts import curve
+from ..survey.summary import threshold_of
+from ..viz import PICTURES
+from .document import Sheet
+
+MODELS = tuple(KNOWN_MODELS)
+#: The slider's end: a threshold of 0.2.
+TOP_LEVEL = 51
+#: Levels at which the curve is measured.
+CURVE_LEVELS = (0, 1, 2, 3, 5, 8, 12, 18, 25, 38, 51)
+#: Tokens of text in the prompt that is projected.
+TEXT_TOKENS = 64
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The settings on the page.
+
+    Attributes:
+        level: the threshold in 8-bit levels, 0 to :data:`TOP_LEVEL`.
+        method, metric, max_tokens: as in :class:`pixelprune.PruneConfig`.
+        model: one of :data:`MODELS`.
+        picture: one of :data:`pixelprune.viz.PICTURES`.
+    """
+
+    level: int = 0
+    method: str = "pred2d"
+    metric: str = "max"
+    max_tokens: int | None = None
+    model: str = MODELS[0]
+    picture: str = "overlay"
+
+    @property
+    def config(self) -> PruneConfig:
+        """The settings of the selection.
+
+        Raises:
+            ConfigError: one is not allowed.
+        """
+        if not 0 <= self.level <= TOP_LEVEL:
+            raise ConfigError(f"the threshold must be 0 to {TOP_LEVEL} levels; got {self.level}")
+        return PruneConfig(
+            cast(Method, self.method), cast(Metric, self.metric), threshold_of(self.level), max_tokens=self.max_tokens
+        )
+
+    @property
+    def spec(self) -> ResizeSpec:
+        """How the model resizes."""
+        return ResizeSpec.for_model(self.model)
+
+
+@dataclass(frozen=True)
+class View:
+    """A selection of a sheet, and what it costs.
+
+    Attributes:
+        selection: of the resized image.
+        cost: of the prefill, whole and pruned, with :data:`TEXT_TOKENS` of text.
+        distinct: distinct blocks over all.
+        milliseconds: that selecting took.
+        patches, patches_kept: of the vision tower.
+    """
+
+    selection: Selection
+    cost: Comparison
+    distinct: float
+    milliseconds: float
+    patches: int
+    patches_kept: int
+
+
+def look(sheet: Sheet, choice: Choice) -> View:
+    """Select, and count.
+
+    Raises:
+        BudgetError, ConfigError, ImageError: the settings or the image do not allow it.
+    """
+    spec, config = choice.spec, choice.config
+    pixels = sheet.pixels(spec)
+    start = time.perf_counter()
+    selection = select(pixels, config, block_size=spec.block_size)
+    milliseconds = (time.perf_counter() - start) * 1000
+    cost = compare(ModelShape.from_config(choice.model), selection, TEXT_TOKENS)
+    return View(selection, cost, sheet.distinct(spec), milliseconds, cost.full.patches, cost.pruned.patches)
+
+
+def picture_html(sheet: Sheet, choice: Choice, view: View) -> str:
+    """The chosen picture, within the page: no file of it is ever written."""
+    picture = PICTURES[choice.picture](sheet.pixels(choice.spec), view.selection, choice.config)
+    kept = f"{view.selection.retain_ratio:.1%} of the blocks kept"
+    return (
+        f'<img class="pp-picture" src="{data_uri(picture)}" width="{picture.width}" height="{picture.height}" '
+        f'alt="{escape(choice.picture)} of {escape(sheet.name)}: {kept}">'
+    )
+
+
+def compare_html(sheet: Sheet, choice: Choice, view: View) -> str:
+    """The image and its reconstruction, one over the other, with a handle between them."""
+    pixels = sheet.pixels(choice.spec)
+    before, after = Image.fromarray(pixels), Image.fromarray(view.selection.reconstruct(pixels))
+    move = "this.parentNode.style.setProperty('--cut', this.value + '%')"
+    return (
+        '<div class="pp-compare">'
+        f'<img src="{data_uri(after)}" alt="Rebuilt from the kept blocks">'
+        f'<img class="pp-before" src="{data_uri(before)}" alt="The image">'
+        f'<input type="range" min="0" max="100" value="50" step="any" oninput="{move}" '
+        'aria-label="Move between the image and its reconstruction"></div>'
+        '<p class="pp-quiet">Left of the line the image, right of it what the kept blocks alone give back.</p>'
+    )
+
+
+def numbers_html(choice: Choice, view: View) -> str:
+    """The numbers beside the picture."""
+    selection, full, pruned = view.selection, view.cost.full, view.cost.pruned
+    level = selection.level
+    rows = [
+        ("kept", "blocks kept", f"{selection.num_kept:,} of {selection.num_blocks:,}"),
+        ("retained", "retained", f"{selection.retain_ratio:.1%}"),
+        ("distinct", "distinct blocks", f"{view.distinct:.1%}"),
+        ("threshold", "threshold", f"{threshold_of(level):g} ({level} of 255 levels)"),
+        ("patches", "patches", f"{view.patches_kept:,} of {view.patches:,}"),
+        ("tokens", f"tokens with {TEXT_TOKENS} of text", f"{pruned.tokens:,} of {full.tokens:,}"),
+        ("prefill", f"prefill of {choice.model}, projected", f"{full.total_flops / pruned.total_flops:.2f}× less work"),
+        ("vit", "vision tower", f"{full.vit_flops / pruned.vit_flops:.2f}×"),
+        ("llm", "language model", f"{full.llm_flops / pruned.llm_flops:.2f}×"),
+        ("ms", "selecting took", f"{view.milliseconds:.1f} ms"),
+    ]
+    lines = (
+        f'<div><dt>{escape(label)}</dt><dd data-number="{key}">{escape(text)}</dd></div>' for key, label, text in rows
+    )
+    return f'<dl class="pp-numbers">{"".join(lines)}</dl>'
+
+
+def curve_html(sheet: Sheet, choice: Choice, view: View) -> str:
+    """Blocks kept against the threshold, with the point where the settings are."""
+    key = (choice.method, choice.metric, choice.spec)
+    if key not in sheet.curves:
+        config = choice.config.replace(max_tokens=None)
+        pixels, block = sheet.pixels(choice.spec), choice.spec.block_size
+        sheet.curves[key] = [
+            (value, select(pixels, config.replace(threshold=value), block_size=block).retain_ratio)
+            for value in map(threshold_of, CURVE_LEVELS)
+        ]
+    points = [(value, (ratio,)) for value, ratio in sheet.curves[key]]
+    level = min(view.selection.level, TOP_LEVEL)
+    chart = curve([(choice.method, points)], (threshold_of(level), view.selection.retain_ratio))
+    return f'<figure class="pp-chart">{chart}</figure>'
+
+
+def snippets(choice: Choice) -> dict[str, str]:
+    """Python, command line and vLLM, doing what the page does."""
+    config = choice.config
+    settings: dict[str, object] = {"threshold": config.threshold or 0}
+    if config.method != "pred2d":
+        settings["method"] = config.method
+    if config.metric != "max":
+        settings["metric"] = config.metric
+    if config.max_tokens is not None:
+        settings["max_tokens"] = config.max_tokens
+    given = ", ".join(f"{name}={value!r}" for name, value in settings.items())
+    options = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in settings.items())
+    hub = f"Qwen/{choice.model}-Instruct"
+    return {
+        "python": (
+            "from transformers import AutoModelForImageTextToText\n"
+            "from pixelprune.hf import PrunedProcessor, enable\n\n"
+            f'processor = PrunedProcessor.from_pretrained("{hub}", {given})\n'
+            f'model = enable(AutoModelForImageTextToText.from_pretrained("{hub}"))\n'
+        ),
+        "cli": f'pixelprune ask page.png "What is the total?" --model {hub} {options}\n',
+        "vllm": f"vllm serve {hub} --mm-processor-kwargs '{json.dumps({'pixelprune': settings})}'\n",
+    }
+
+
+def data_uri(image: Image.Image) -> str:
+    """The image within a page. JPEG: within the time that a slider allows, and text stays sharp at this quality."""
+    file = BytesIO()
+    image.save(file, "JPEG", quality=88, subsampling=0)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()

@@ -62,8 +62,8 @@ def main(arguments: list[str] | None = None) -> None:
     if not bench.cuda:
         patches = bench.patch_embedding(max(row["blocks"] for row in rows) * 4, args.repeats)
         print(
-            f"\nPatch embedding, {patches['patches']} patches, forward and backward: {patches['convolution']:.0f} ms as "
-            f"a convolution, {patches['linear']:.0f} ms as a matrix product"
+            f"\nPatch embedding of {patches['patches']} patches, forward and backward: "
+            f"{patches['convolution']:.0f} ms as a convolution, {patches['linear']:.0f} ms as a matrix product"
         )
     settings = {key: value for key, value in vars(args).items() if key not in ("images", "json")}
     common.save(args.json, facts, settings=settings, parameters=bench.parameters, images=rows, patch_embedding=patches)

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from train_kit import answer, load_processor, row, rows, user
+from train_kit import answer, load_processor, row, rows, user, write
 
 from pixelprune.errors import ConfigError, DataError, UnsupportedModelError
 from pixelprune.hf.tiny import build_tiny
-from pixelprune.train import ChatCollator, parse_row
+from pixelprune.train import ChatCollator, Conversations, parse_row
 from pixelprune.train.collator import IGNORE
 
 
@@ -83,6 +83,18 @@ def test_templates_that_cannot_be_followed(processor: Any, template: str, error:
     processor.tokenizer.chat_template = processor.chat_template = template
     with pytest.raises(error, match=message):
         ChatCollator(processor).encode(parse_row(row(user("a?"), answer("one")), "rows.jsonl:3"))
+
+
+def test_what_is_no_fault_of_a_row_is_not_skipped(processor: Any, pictures: Path) -> None:
+    few = write(pictures / "template.jsonl", rows(3))
+    collator = ChatCollator(processor, max_length=1)
+    with pytest.raises(DataError, match="no good row in"):
+        Conversations([few], prepare=collator.encode, skip_bad_rows=True)[0]
+    template = "{% for m in messages %}{{ m['content'][-1]['text'] }}\n{% endfor %}"
+    processor.tokenizer.chat_template = processor.chat_template = template
+    text = write(pictures / "text.jsonl", [row(user("a?"), answer("one"))])
+    with pytest.raises(UnsupportedModelError, match="does not end an answer"):
+        Conversations([text], prepare=collator.encode, skip_bad_rows=True)[0]
 
 
 def test_a_batch_is_its_rows_padded_on_the_right(processor: Any, pictures: Path) -> None:

@@ -184,9 +184,7 @@ def test_bad_rows_end_the_run_or_are_counted(content: dict[str, Any], tmp_path: 
     assert re.fullmatch(r"pixelprune: \S+run\.jsonl:7: not valid JSON .* leaves such rows out\)\n", result.stderr)
     result = command(path, "data.skip_bad_rows=true", "schedule.max_steps=1")
     assert result.returncode == 0, result.stderr
-    assert (
-        "run.jsonl:7: not valid JSON" in "".join(result.stderr.split("\n")) and "1 bad row was left" in result.stderr
-    )
+    assert "run.jsonl:7: not valid JSON" in "".join(result.stderr.split("\n")) and "1 bad row was left" in result.stderr
 
 
 @pytest.mark.parametrize(

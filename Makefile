@@ -30,7 +30,7 @@ lint: $(VENV)/.ready
 
 # The site, in out/site; a warning is an error.
 docs: $(VENV)/.ready
-	$(BIN)/mkdocs build --strict --quiet --site-dir out/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir out/site
 
 # vLLM pins its own torch, transformers and numba: an environment beside the other one.
 test-vllm: .venv-vllm/.ready

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from pixelprune import PruneConfig, select
 from pixelprune.images import open_image
 from pixelprune.resize import ResizeSpec
-from pixelprune.viz import overlay
+from pixelprune.viz import error_map, overlay, source_flow, token_grid
 
 ROOT = Path(__file__).parents[1]
 GAP, EDGE, HEIGHT = 24, 2, 1000
@@ -19,12 +20,33 @@ PAIRS = {
 }
 
 
+KEPT = {"form": "application-form.png", "paper": "paper.png", "dashboard": "dashboard-dark.png", "phone": "phone.png"}
+
+
 def main() -> None:
+    draw_pairs()
+    for target, name in KEPT.items():
+        pixels = resized(name)
+        kept = overlay(pixels, select(pixels), PruneConfig())
+        sheet = beside([fit(Image.fromarray(pixels)), fit(kept)])
+        save(sheet, f"kept-{target}.png", 1600 if sheet.width > sheet.height * 2 else 1000)
+    form, dashboard, jpeg = map(resized, ("application-form.png", "dashboard-dark.png", "diagram-jpeg.jpg"))
+    save(token_grid(form, select(form), PruneConfig(), packed=True), "tokens.png")
+    save(source_flow(dashboard, select(dashboard), PruneConfig()), "flow.png")
+    near = PruneConfig(threshold=0.05)
+    save(error_map(jpeg, select(jpeg, near), near), "error.png", 900)
+
+
+def resized(name: str) -> np.ndarray:
+    """An example as Qwen3-VL sees it."""
+    return ResizeSpec.for_model("qwen3_vl").resize(open_image(ROOT / "examples" / "images" / name))
+
+
+def draw_pairs() -> None:
     for target, names in PAIRS.items():
         panels = []
         for name in names:
-            page = open_image(ROOT / "examples" / "images" / name)
-            pixels = ResizeSpec.for_model("qwen3_vl").resize(page)
+            pixels = resized(name)
             kept = overlay(pixels, select(pixels), PruneConfig())
             panels += [fit(Image.fromarray(pixels)), fit(kept)]
         if target == "screens.png":
@@ -59,8 +81,7 @@ def stack(rows: list[Image.Image]) -> Image.Image:
     return sheet
 
 
-def save(sheet: Image.Image, name: str) -> None:
-    width = 1600
+def save(sheet: Image.Image, name: str, width: int = 1600) -> None:
     sheet = sheet.resize((width, round(sheet.height * width / sheet.width)), Image.Resampling.LANCZOS)
     sheet.quantize(256, dither=Image.Dither.NONE).save(ROOT / "docs" / "images" / name, optimize=True)
 

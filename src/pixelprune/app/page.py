@@ -163,6 +163,8 @@ def build(explorer: Explorer) -> gr.Blocks:
                     "page comes from, and not kept after you leave.</p>"
                 )
                 number = gr.Slider(1, 2, 1, step=1, label="Page", visible=False, elem_id="page")
+                numbers = gr.HTML(elem_id="numbers")
+            with gr.Column(scale=2, min_width=300):
                 level = gr.Slider(
                     0,
                     TOP_LEVEL,
@@ -172,16 +174,15 @@ def build(explorer: Explorer) -> gr.Blocks:
                     info=f"0 is exact; {TOP_LEVEL} of 255 is 0.2",
                     elem_id="level",
                 )
-                method = gr.Dropdown(list(METHODS), value="pred2d", label="Method", elem_id="method")
-                metric = gr.Dropdown(list(METRICS), value="max", label="Metric", elem_id="metric")
-                budget = gr.Number(
-                    0, label="Budget: at most this many blocks (0: any)", precision=0, minimum=0, elem_id="budget"
-                )
-                model = gr.Dropdown(list(MODELS), value=MODELS[0], label="Model", elem_id="model")
-            with gr.Column(scale=2, min_width=300):
                 kind = gr.Radio(list(PICTURES), value="overlay", label="Picture", elem_id="picture-kind")
                 picture = gr.HTML(elem_id="picture")
-                numbers = gr.HTML(elem_id="numbers")
+        with gr.Row():
+            method = gr.Dropdown(list(METHODS), value="pred2d", label="Method", elem_id="method", min_width=170)
+            metric = gr.Dropdown(list(METRICS), value="max", label="Metric", elem_id="metric", min_width=170)
+            budget = gr.Number(
+                0, label="At most this many blocks (0: any)", precision=0, minimum=0, elem_id="budget", min_width=170
+            )
+            model = gr.Dropdown(list(MODELS), value=MODELS[0], label="Model", elem_id="model", min_width=170)
         with gr.Row():
             with gr.Column(min_width=300):
                 gr.Markdown("### Blocks kept against the threshold")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from train_kit import load_model, load_processor, logged, write
 from pixelprune.errors import ConfigError
 from pixelprune.train import ChatCollator, linear_patches, parse_row
 from pixelprune.train.config import load_config
-from pixelprune.train.model import PARTS, PatchLinear, add_lora, freeze
+from pixelprune.train.model import PARTS, PatchLinear, add_lora, apply_liger, freeze
 from pixelprune.train.trainer import answer_logits
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "train"
@@ -108,6 +109,37 @@ def test_patches_as_a_matrix_product(folder: Path, pictures: Path) -> None:
     assert model(**batch).loss.item() != pytest.approx(results[1][0], rel=1e-5)
     linear_patches(model, False)
     assert model.model.visual.patch_embed.proj is convolution
+
+
+def test_liger_where_it_can_be_used(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Asked of Liger itself; what is missing or does not fit is an error, or a warning if only wished for."""
+    model, asked = load_model(folder), []
+    seams: Any = importlib.import_module("transformers.integrations.liger")
+    installed: dict[str, Any] = {"liger_kernel": None}
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: installed.get(name, real(name, *a)))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(seams, "apply_liger_kernel", lambda *arguments: asked.append(arguments))
+    assert not apply_liger(model, "auto") and not apply_liger(model, False)
+    with pytest.raises(ConfigError, match="pip install liger-kernel"):
+        apply_liger(model, True)
+    installed["liger_kernel"] = "there"
+    assert not apply_liger(model, False) and asked == []
+    assert apply_liger(model, "auto") and apply_liger(model, True)
+    assert asked == [(model, {"fused_linear_cross_entropy": False})] * 2
+
+    def fail(*arguments: Any) -> None:
+        raise ImportError("cannot import name 'X'")
+
+    monkeypatch.setattr(seams, "apply_liger_kernel", fail)
+    with pytest.raises(ConfigError, match=r"do not fit this transformers .*name 'X'"):
+        apply_liger(model, True)
+    assert not apply_liger(model, "auto") and "going on without Liger" in caplog.text
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    caplog.clear()
+    assert not apply_liger(model, "auto") and not caplog.text
 
 
 def test_parts_and_adapters(folder: Path) -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.util
+import logging
 import re
 from collections.abc import Iterable
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import ConfigError, UnsupportedModelError
 from ..hf.families import family_of
+
+logger = logging.getLogger(__name__)
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -83,6 +88,38 @@ def _pattern(layers: list[str]) -> str:
     """One expression that matches these module names: adapters' configs hold it, and a list would be long."""
     shapes = sorted({re.sub(r"\.\d+(?=\.|$)", ".#", name) for name in layers})
     return "|".join(re.escape(shape).replace(r"\#", r"\d+") for shape in shapes)
+
+
+def apply_liger(model: Any, wanted: bool | Literal["auto"]) -> bool:
+    """Let a model instance compute with Liger's kernels, by Liger's own patch of it.
+
+    Args:
+        wanted: ``"auto"`` where they are installed and there is a GPU; if they do not fit the installed transformers,
+            that is said in a warning. ``True`` makes that an error.
+
+    Returns:
+        Whether they are used.
+
+    Raises:
+        ConfigError: ``True``, and they cannot be used.
+    """
+    found = importlib.util.find_spec("liger_kernel") is not None
+    if not wanted or (wanted == "auto" and not (found and torch.cuda.is_available())):
+        return False
+    if not found:
+        raise ConfigError("Liger kernels are not installed: pip install liger-kernel, or leave them off")
+    try:
+        from transformers.integrations.liger import apply_liger_kernel
+
+        # Logits are computed for answers only, which leaves nothing for the fused loss to save.
+        apply_liger_kernel(model, {"fused_linear_cross_entropy": False})
+    except (ImportError, AttributeError, TypeError) as error:
+        message = f"the installed Liger kernels do not fit this transformers ({error})"
+        if wanted is True:
+            raise ConfigError(f"{message}; install others, or leave them off") from error
+        logger.warning("going on without Liger: %s", message)
+        return False
+    return True
 
 
 class PatchLinear(nn.Module):

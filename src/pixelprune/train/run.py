@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from .collator import ChatCollator
 from .config import TrainConfig
 from .data import Conversations
 from .distill import DistillationTrainer
-from .model import add_lora, freeze, linear_patches
+from .model import add_lora, apply_liger, freeze, linear_patches
 from .progress import RichProgress
 from .trainer import PruneTrainer
 
@@ -106,6 +105,7 @@ def build_trainer(config: TrainConfig) -> PruneTrainer:
     for each in (model, teacher):
         if each is not None:
             linear_patches(each, on)
+            apply_liger(each, config.tune.liger)
     lora = config.tune.lora
     if lora is None:
         freeze(model, config.tune.freeze)
@@ -166,9 +166,6 @@ def _model(name: str, config: TrainConfig) -> Any:
 
 def _arguments(config: TrainConfig) -> TrainingArguments:
     tune, schedule, save = config.tune, config.schedule, config.save
-    liger = tune.liger
-    if liger == "auto":
-        liger = importlib.util.find_spec("liger_kernel") is not None and torch.cuda.is_available()
     # transformers 5.23 calls it activation checkpointing, and the old name will go.
     known = TrainingArguments.__dataclass_fields__
     recompute = "activation_checkpointing" if "activation_checkpointing" in known else "gradient_checkpointing"
@@ -192,9 +189,6 @@ def _arguments(config: TrainConfig) -> TrainingArguments:
             optim=schedule.optimizer,
             seed=schedule.seed,
             bf16=tune.bf16,
-            use_liger_kernel=liger,
-            # Logits are computed for answers only, which leaves nothing for the fused loss to save.
-            liger_kernel_config={"fused_linear_cross_entropy": False} if liger else None,
             logging_strategy="steps",
             logging_steps=save.log_every,
             save_strategy="steps",

@@ -152,7 +152,12 @@ def serve(folder: Path, args: argparse.Namespace) -> Iterator[Server]:
     command = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(folder)]
     command += ["--host", "127.0.0.1", "--port", str(port), "--served-model-name", "model", "--load-format", "dummy"]
     command += ["--dtype", args.dtype, "--max-model-len", str(args.max_model_len)]
-    command += ["--limit-mm-per-prompt", '{"image": 1, "video": 0}', "--no-enable-prefix-caching"]
+    command += [
+        "--limit-mm-per-prompt",
+        '{"image": 1, "video": 0}',
+        "--no-enable-prefix-caching",
+        "--trust-request-mm-kwargs",
+    ]
     command += args.serve
     server = Server(f"http://127.0.0.1:{port}")
     with args.log.open("wb") as log:

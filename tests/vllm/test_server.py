@@ -22,7 +22,7 @@ def server(models, tmp_path_factory):
     log = tmp_path_factory.mktemp("server") / "log"
     options = ["--dtype", "float32", "--enforce-eager", "--max-model-len", "2048", "--max-num-seqs", "16"]
     options += ["--limit-mm-per-prompt", '{"image": 2, "video": 0}', "--mm-processor-cache-gb", "0.1"]
-    options += ["--enable-prefix-caching"]
+    options += ["--enable-prefix-caching", "--trust-request-mm-kwargs"]
     kwargs = {"size": SIZE, "pixelprune": {"threshold": 0}}
     with serve(models / "qwen3_vl", log, *options, kwargs=kwargs) as running:
         yield running

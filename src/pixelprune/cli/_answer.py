@@ -16,6 +16,7 @@ from rich.text import Text
 from transformers import AutoModelForImageTextToText
 from transformers.generation.streamers import BaseStreamer
 
+from .. import reader
 from ..config import PruneConfig
 from ..errors import ConfigError, ImageError, PixelPruneError, UnsupportedModelError
 from ..hf import PrunedProcessor, enable
@@ -67,13 +68,13 @@ class Reader:
     """A model with its processor, on one device.
 
     Args:
-        model: a local folder or a hub id.
+        model: a local folder, a hub id, or None for the bundled reader.
         config: how to prune.
         dtype: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
         device: a torch device, or an empty string for the best there is.
     """
 
-    def __init__(self, model: str, config: PruneConfig, dtype: str, device: str) -> None:
+    def __init__(self, model: str | None, config: PruneConfig, dtype: str, device: str) -> None:
         if dtype not in _DTYPES:
             raise ConfigError(f"--dtype must be one of {', '.join(_DTYPES)}; got {dtype!r}")
         try:
@@ -82,6 +83,10 @@ class Reader:
         except (RuntimeError, AssertionError) as error:
             raise ConfigError(f"--device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
         self.config = config
+        if model is None:
+            model = str(reader.path())
+            if dtype == "auto" and self.device.type == "cpu":
+                dtype = "float32"  # many CPUs have no arithmetic for the bfloat16 that the weights are stored in
         try:
             self.processor = PrunedProcessor.from_pretrained(model)
             weights: Any = AutoModelForImageTextToText.from_pretrained(model, dtype=dtype)

@@ -17,8 +17,12 @@ def ask(
         list[str], typer.Argument(metavar="IMAGE... QUESTION", help="Images or PDFs, then the question.")
     ],
     model: Annotated[
-        str, typer.Option(help="A Qwen-style vision-language model: a local folder, or a hub id to download.")
-    ],
+        str | None,
+        typer.Option(
+            help="A Qwen-style vision-language model: a local folder, or a hub id to download.",
+            show_default="the bundled reader of printed pages and screens",
+        ),
+    ] = None,
     compare: Annotated[
         bool,
         typer.Option("--compare", help="Also ask about the whole images, and about them resized to as many tokens."),

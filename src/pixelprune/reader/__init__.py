@@ -20,8 +20,5 @@ def path() -> Path:
     """
     folder = Path(str(files(__package__) / "model"))
     if not (folder / "model.safetensors").is_file():
-        raise UnsupportedModelError(
-            f"the bundled reader is missing: there is no model.safetensors in {folder}; install pixelprune anew, "
-            f"or name another model"
-        )
+        raise UnsupportedModelError("this version comes without a bundled reader; name a model, as in --model FOLDER")
     return folder

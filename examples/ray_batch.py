@@ -131,6 +131,7 @@ def ask(images: Any, args: argparse.Namespace) -> Any:
         concurrency=(args.engines, args.engines),
         placement_group_config={"bundles": [{"CPU": 1}]} if args.cpu else None,
         should_continue_on_error=True,
+        log_engine_metrics=False,  # would need ray[default]
         # The prompt is ready, and vLLM turns it into tokens.
         chat_template_stage=False,
         tokenize_stage=False,

@@ -70,8 +70,13 @@ def survey(
     from ..survey import Settings, run
 
     settings = Settings(model=model, metric=metric, dpi=dpi, sample=sample, seed=seed, text_tokens=text_tokens)
-    with _progress() as show:
-        result = run(inputs, settings, journal=_beside(out, ".partial.jsonl"), workers=workers or None, progress=show)
+    journal = _beside(out, ".partial.jsonl")
+    try:
+        with _progress() as show:
+            result = run(inputs, settings, journal=journal, workers=workers or None, progress=show)
+    except KeyboardInterrupt:
+        complain(f"stopped; the same command goes on from {journal}")
+        raise
     _write(result, out, table)
     for problem in result.problems:
         complain(problem.error)

@@ -42,7 +42,9 @@ def build(folder: Path, model_type: str) -> Path:
     build_tiny(folder, model_type, weights=False)
     dtype = torch.bfloat16 if model_type.startswith("qwen3_5") else torch.float32
     model = AutoModelForImageTextToText.from_config(config_for_vllm(model_type), dtype=dtype)
-    sharpen(model, scale=0.14).save_pretrained(folder)
+    sharpen(model, scale=0.14)
+    model.lm_head.weight.data[256:] = 0  # never a special token, which would be the end of an answer or invisible in it
+    model.save_pretrained(folder)
     if model_type == "qwen3_vl_moe":
         as_published(folder / "model.safetensors")
     return folder

@@ -248,14 +248,28 @@ def test_several_images_share_the_text_model_but_not_the_tower() -> None:
 @pytest.mark.parametrize(
     ("name", "billions"),
     # Sizes on the models' cards: parameters, in 10**9.
-    [("Qwen3-VL-2B", 2.1), ("Qwen3-VL-4B", 4.4), ("Qwen3-VL-8B", 8.8), ("Qwen2.5-VL-3B", 3.8), ("Qwen2.5-VL-7B", 8.3)],
+    [
+        ("Qwen3-VL-2B", 2.1),
+        ("Qwen3-VL-4B", 4.4),
+        ("Qwen3-VL-8B", 8.8),
+        ("Qwen3-VL-32B", 33.4),
+        ("Qwen3-VL-30B-A3B", 31.1),
+        ("Qwen3-VL-235B-A22B", 235.7),
+        ("Qwen2.5-VL-3B", 3.8),
+        ("Qwen2.5-VL-7B", 8.3),
+        ("Qwen2.5-VL-32B", 33.5),
+        ("Qwen2.5-VL-72B", 73.4),
+        ("Qwen2-VL-2B", 2.2),
+        ("Qwen2-VL-7B", 8.3),
+        ("Qwen2-VL-72B", 73.4),
+    ],
 )
 def test_known_models_have_the_published_number_of_parameters(name: str, billions: float) -> None:
     import torch
     from transformers import CONFIG_MAPPING, AutoModelForImageTextToText
 
     config = json.loads(json.dumps(KNOWN_MODELS[name]))
-    tied = name in ("Qwen3-VL-2B", "Qwen3-VL-4B", "Qwen2.5-VL-3B")
+    tied = name in ("Qwen3-VL-2B", "Qwen3-VL-4B", "Qwen2.5-VL-3B", "Qwen2-VL-2B")
     rope = {"rope_type": "default", "rope_theta": 5e6, "mrope_section": [24, 20, 20]}
     text = config.pop("text_config", None) or {k: v for k, v in config.items() if isinstance(v, int)}
     with torch.device("meta"):

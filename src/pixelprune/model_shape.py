@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import UnsupportedModelError
+from .known_models import KNOWN_MODELS
 
 
 @dataclass(frozen=True)
@@ -254,56 +255,3 @@ def _read(source: Any) -> Mapping[str, Any]:
             f"{str(source)!r} is no folder with a config.json and no known model; known are {', '.join(KNOWN_MODELS)}"
         )
     return known[name]
-
-
-def _qwen3_vl(
-    layers: int, hidden: int, intermediate: int, heads: int, vision: tuple[int, int, int, tuple[int, ...]]
-) -> dict[str, Any]:
-    depth, width, mlp, deepstack = vision
-    return {
-        "model_type": "qwen3_vl",
-        "text_config": {
-            "num_hidden_layers": layers,
-            "hidden_size": hidden,
-            "intermediate_size": intermediate,
-            "num_attention_heads": heads,
-            "num_key_value_heads": 8,
-            "head_dim": 128,
-            "vocab_size": 151936,
-        },
-        "vision_config": {
-            "depth": depth,
-            "hidden_size": width,
-            "intermediate_size": mlp,
-            "out_hidden_size": hidden,
-            "deepstack_visual_indexes": deepstack,
-        },
-    }
-
-
-def _qwen2_5_vl(layers: int, hidden: int, intermediate: int, heads: int, kv_heads: int, vocab: int) -> dict[str, Any]:
-    return {
-        "model_type": "qwen2_5_vl",
-        "num_hidden_layers": layers,
-        "hidden_size": hidden,
-        "intermediate_size": intermediate,
-        "num_attention_heads": heads,
-        "num_key_value_heads": kv_heads,
-        "vocab_size": vocab,
-        "vision_config": {"hidden_size": 1280, "out_hidden_size": hidden},
-    }
-
-
-_SMALL_TOWER = (24, 1024, 4096, (5, 11, 17))
-_LARGE_TOWER = (27, 1152, 4304, (8, 16, 24))
-
-#: Configs by name, reduced to what the shape needs, for use without a network. Sources: config.json of the
-#: Hugging Face repositories Qwen/Qwen3-VL-{2B,4B,8B}-Instruct (2B and 8B also as in pytorch/torchtitan,
-#: experiments/qwen3_vl) and Qwen/Qwen2.5-VL-{3B,7B}-Instruct.
-KNOWN_MODELS: dict[str, dict[str, Any]] = {
-    "Qwen3-VL-2B": _qwen3_vl(28, 2048, 6144, 16, _SMALL_TOWER),
-    "Qwen3-VL-4B": _qwen3_vl(36, 2560, 9728, 32, _SMALL_TOWER),
-    "Qwen3-VL-8B": _qwen3_vl(36, 4096, 12288, 32, _LARGE_TOWER),
-    "Qwen2.5-VL-3B": _qwen2_5_vl(36, 2048, 11008, 16, 2, 151936),
-    "Qwen2.5-VL-7B": _qwen2_5_vl(28, 3584, 18944, 28, 4, 152064),
-}

@@ -112,7 +112,8 @@ def _check_vllm(console: Console) -> bool:
 
     from rich.markup import escape
 
-    if importlib.util.find_spec("vllm") is None:
+    spec = importlib.util.find_spec("vllm")
+    if spec is None or spec.origin is None:  # without origin: any folder of that name on the path
         console.print('[dim]- engine vllm: not installed; pip install "pixelprune\\[vllm]"[/]')
         return True
     try:

@@ -164,6 +164,11 @@ def _model(name: str, config: TrainConfig) -> Any:
         raise UnsupportedModelError(f"{name} cannot be loaded: {error}") from error
 
 
+def _on_accelerator(config: TrainConfig) -> bool:
+    """Whether the run is on a GPU or its like; without one the Trainer refuses bf16 unless told to use the CPU."""
+    return config.device != "cpu" and torch.accelerator.is_available()
+
+
 def _arguments(config: TrainConfig) -> TrainingArguments:
     tune, schedule, save = config.tune, config.schedule, config.save
     # transformers 5.23 calls it activation checkpointing, and the old name will go.
@@ -197,10 +202,10 @@ def _arguments(config: TrainConfig) -> TrainingArguments:
             eval_strategy="no" if save.eval_every is None else "steps",
             eval_steps=save.eval_every,
             dataloader_num_workers=config.data.workers,
-            dataloader_pin_memory=config.device != "cpu" and torch.cuda.is_available(),
+            dataloader_pin_memory=_on_accelerator(config) and torch.cuda.is_available(),
             # A batch without images leaves the vision tower without gradients on one process.
             ddp_find_unused_parameters=True,
-            use_cpu=config.device == "cpu",
+            use_cpu=not _on_accelerator(config),
             report_to="none",
             disable_tqdm=True,
             **settings,

@@ -1,0 +1,84 @@
+"""Configs of well-known models by name, reduced to what the cost model needs, for use without a network.
+
+Sources: ``config.json`` of the Hugging Face repositories ``Qwen/NAME-Instruct``; the tests compare the numbers of
+parameters that follow with the published ones.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+_Tower = tuple[int, int, int, tuple[int, ...]]  # depth, width, MLP width, layers with deepstack
+_SMALL_TOWER: _Tower = (24, 1024, 4096, (5, 11, 17))
+_LARGE_TOWER: _Tower = (27, 1152, 4304, (8, 16, 24))
+
+
+def _qwen3_vl(
+    layers: int, hidden: int, intermediate: int, heads: int, vision: _Tower, experts: tuple[int, int, int] | None = None
+) -> dict[str, Any]:
+    """``experts``: how many, how many of them per token, their width."""
+    depth, width, mlp, deepstack = vision
+    text = {
+        "num_hidden_layers": layers,
+        "hidden_size": hidden,
+        "intermediate_size": intermediate,
+        "num_attention_heads": heads,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "vocab_size": 151936,
+    }
+    if experts:
+        names = ("num_experts", "num_experts_per_tok", "moe_intermediate_size")
+        text |= {"num_key_value_heads": 4, **dict(zip(names, experts, strict=True))}
+    return {
+        "model_type": "qwen3_vl_moe" if experts else "qwen3_vl",
+        "text_config": text,
+        "vision_config": {
+            "depth": depth,
+            "hidden_size": width,
+            "intermediate_size": mlp,
+            "out_hidden_size": hidden,
+            "deepstack_visual_indexes": deepstack,
+        },
+    }
+
+
+def _qwen2(
+    model_type: str, layers: int, hidden: int, intermediate: int, heads: int, kv_heads: int, vocab: int, vision: Any
+) -> dict[str, Any]:
+    return {
+        "model_type": model_type,
+        "num_hidden_layers": layers,
+        "hidden_size": hidden,
+        "intermediate_size": intermediate,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "vocab_size": vocab,
+        "vision_config": vision,
+    }
+
+
+def _qwen2_vl(layers: int, hidden: int, *text: int) -> dict[str, Any]:
+    return _qwen2("qwen2_vl", layers, hidden, *text, vision={"embed_dim": 1280, "hidden_size": hidden})
+
+
+def _qwen2_5_vl(layers: int, hidden: int, *text: int, mlp: int = 3420) -> dict[str, Any]:
+    vision = {"hidden_size": 1280, "intermediate_size": mlp, "out_hidden_size": hidden}
+    return _qwen2("qwen2_5_vl", layers, hidden, *text, vision=vision)
+
+
+KNOWN_MODELS: dict[str, dict[str, Any]] = {
+    "Qwen3-VL-2B": _qwen3_vl(28, 2048, 6144, 16, _SMALL_TOWER),
+    "Qwen3-VL-4B": _qwen3_vl(36, 2560, 9728, 32, _SMALL_TOWER),
+    "Qwen3-VL-8B": _qwen3_vl(36, 4096, 12288, 32, _LARGE_TOWER),
+    "Qwen3-VL-32B": _qwen3_vl(64, 5120, 25600, 64, _LARGE_TOWER),
+    "Qwen3-VL-30B-A3B": _qwen3_vl(48, 2048, 6144, 32, _LARGE_TOWER, (128, 8, 768)),
+    "Qwen3-VL-235B-A22B": _qwen3_vl(94, 4096, 12288, 64, _LARGE_TOWER, (128, 8, 1536)),
+    "Qwen2.5-VL-3B": _qwen2_5_vl(36, 2048, 11008, 16, 2, 151936),
+    "Qwen2.5-VL-7B": _qwen2_5_vl(28, 3584, 18944, 28, 4, 152064),
+    "Qwen2.5-VL-32B": _qwen2_5_vl(64, 5120, 27648, 40, 8, 152064, mlp=3456),
+    "Qwen2.5-VL-72B": _qwen2_5_vl(80, 8192, 29568, 64, 8, 152064, mlp=3456),
+    "Qwen2-VL-2B": _qwen2_vl(28, 1536, 8960, 12, 2, 151936),
+    "Qwen2-VL-7B": _qwen2_vl(28, 3584, 18944, 28, 4, 152064),
+    "Qwen2-VL-72B": _qwen2_vl(80, 8192, 29568, 64, 8, 152064),
+}

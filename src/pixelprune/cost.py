@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ConfigError
-from .model_shape import KNOWN_MODELS, ModelShape, TextShape, VisionShape
+from .known_models import KNOWN_MODELS
+from .model_shape import ModelShape, TextShape, VisionShape
 from .selection import Selection
 
 __all__ = ["KNOWN_MODELS", "Comparison", "Cost", "ModelShape", "TextShape", "VisionShape", "compare", "prefill_cost"]

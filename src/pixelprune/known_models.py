@@ -43,28 +43,25 @@ def _qwen3_vl(
     }
 
 
-def _qwen2(
-    model_type: str, layers: int, hidden: int, intermediate: int, heads: int, kv_heads: int, vocab: int, vision: Any
-) -> dict[str, Any]:
+def _qwen2(layers: int, hidden: int, intermediate: int, heads: int, kv_heads: int, vocab: int) -> dict[str, Any]:
     return {
-        "model_type": model_type,
         "num_hidden_layers": layers,
         "hidden_size": hidden,
         "intermediate_size": intermediate,
         "num_attention_heads": heads,
         "num_key_value_heads": kv_heads,
         "vocab_size": vocab,
-        "vision_config": vision,
     }
 
 
 def _qwen2_vl(layers: int, hidden: int, *text: int) -> dict[str, Any]:
-    return _qwen2("qwen2_vl", layers, hidden, *text, vision={"embed_dim": 1280, "hidden_size": hidden})
+    vision = {"embed_dim": 1280, "hidden_size": hidden}
+    return {"model_type": "qwen2_vl", **_qwen2(layers, hidden, *text), "vision_config": vision}
 
 
 def _qwen2_5_vl(layers: int, hidden: int, *text: int, mlp: int = 3420) -> dict[str, Any]:
     vision = {"hidden_size": 1280, "intermediate_size": mlp, "out_hidden_size": hidden}
-    return _qwen2("qwen2_5_vl", layers, hidden, *text, vision=vision)
+    return {"model_type": "qwen2_5_vl", **_qwen2(layers, hidden, *text), "vision_config": vision}
 
 
 KNOWN_MODELS: dict[str, dict[str, Any]] = {

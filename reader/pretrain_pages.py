@@ -2,12 +2,14 @@
 
     python -m reader.pretrain_pages --state OUT/pages.pt --start OUT/dense.pt --sides 96 192 --steps 1500
 
-Killed and started again, it goes on from the last saved state; the data of a step depend on its number alone.
+Killed and started again, it goes on from the last saved state; the data of a step depend on its number alone. Several
+processes share the work under ``torchrun``, each with batches of its own.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import time
 from collections import defaultdict
@@ -18,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -70,7 +73,7 @@ def size_of(step: int, sides: tuple[int, int]) -> tuple[int, int]:
 def job(step: int, args: argparse.Namespace) -> tuple[object, ...]:
     width, height = size_of(step, args.sides)
     count = max(2, args.tokens // (width * height // 1024 + 28 * args.questions))
-    return (10_000_000 + step, count, width, height, args.questions, "train", tuple(args.fonts))
+    return (10_000_000 * (1 + rank()) + step, count, width, height, args.questions, "train", tuple(args.fonts))
 
 
 def exact(logits: Tensor, truth: Tensor, batch: conversation.Batch) -> dict[str, list[bool]]:
@@ -119,6 +122,22 @@ def load(reader: Reader, optimizer: Optimizer, args: argparse.Namespace) -> int:
     return 0
 
 
+def rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def share_gradients(reader: Reader) -> None:
+    """Average gradients over the processes, in one message."""
+    if not dist.is_initialized():
+        return
+    gradients = [p.grad for p in reader.parameters() if p.grad is not None]
+    flat = torch.cat([gradient.flatten().float() for gradient in gradients])
+    dist.all_reduce(flat)
+    flat /= dist.get_world_size()
+    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--state", type=Path, required=True)
@@ -133,6 +152,8 @@ def main() -> None:
     parser.add_argument("--dense", type=float, default=0.3, help="weight of the dense loss")
     parser.add_argument("--save-every", type=int, default=100)
     args = parser.parse_args()
+    if "RANK" in os.environ:
+        dist.init_process_group("gloo")
     reader = Reader().bfloat16()
     optimizer = Optimizer(reader.named_parameters(), args.lr)
     step = load(reader, optimizer, args)
@@ -146,6 +167,7 @@ def main() -> None:
             answer = F.cross_entropy(logits.float(), truth)
             character, accuracy = loss_and_accuracy(dense, targets(torch.from_numpy(batch.characters)))
             (answer + args.dense * character).backward()
+            share_gradients(reader)
             warm = min(1.0, (step + 1) / 50)
             left = min(1.0, (args.steps - step) / max(1.0, args.decay * args.steps))
             optimizer.step(warm * left)
@@ -155,7 +177,7 @@ def main() -> None:
             for task, each in exact(logits, truth, batch).items():
                 counts[task] += each
             counts["near"] += near(logits, truth, batch, reader.tokenizer)
-            if step % 20 == 0:
+            if step % 20 == 0 and rank() == 0:
                 shares = " ".join(f"{t} {sum(c) / len(c):.2f}" for t, c in sorted(counts.items()) if c)
                 print(
                     f"{step} loss {sum(answers) / 20:.3f} characters {sum(characters) / 20:.3f} | {shares} | "
@@ -163,7 +185,7 @@ def main() -> None:
                     flush=True,
                 )
                 start, answers, characters, counts = time.time(), [], [], defaultdict(list)
-            if step % args.save_every == 0 or step == args.steps:
+            if rank() == 0 and (step % args.save_every == 0 or step == args.steps):
                 torch.save(optimizer.state() | {"step": step}, args.state.with_suffix(".tmp"))
                 args.state.with_suffix(".tmp").rename(args.state)
 

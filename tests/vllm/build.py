@@ -43,7 +43,8 @@ def build(folder: Path, model_type: str) -> Path:
     dtype = torch.bfloat16 if model_type.startswith("qwen3_5") else torch.float32
     model = AutoModelForImageTextToText.from_config(config_for_vllm(model_type), dtype=dtype)
     sharpen(model, scale=0.14)
-    model.lm_head.weight.data[256:] = 0  # never a special token, which would be the end of an answer or invisible in it
+    # Answers in ASCII, which the tokenizer has first: a special token would end them, half a character is not shown.
+    model.lm_head.weight.data[94:] = 0
     model.save_pretrained(folder)
     if model_type == "qwen3_vl_moe":
         as_published(folder / "model.safetensors")

@@ -63,10 +63,11 @@ class Server:
         assert values, f"no {name} in /metrics"
         return sum(map(float, values))
 
-    def memory(self) -> int:
-        """Resident bytes of the server and the processes that it started."""
+    def memory(self) -> tuple[int, int]:
+        """Resident bytes of the process that prepares images, and of those that it started."""
         parent = psutil.Process(self.process.pid)
-        return sum(process.memory_info().rss for process in [parent, *parent.children(recursive=True)])
+        children = parent.children(recursive=True)
+        return parent.memory_info().rss, sum(process.memory_info().rss for process in children)
 
 
 @contextlib.contextmanager

@@ -131,7 +131,10 @@ def test_under_load(server: Server) -> None:
     second = wave(server, asked)
     assert server.metric("vllm:prefix_cache_hits_total") > hits
     assert second == first
-    assert server.memory() < memory + 100e6
+    prepares, computes = server.memory()
+    assert prepares < memory[0] + 30e6
+    # vLLM's CPU worker grows by some 40 MB a wave for a while, without the plugin too.
+    assert computes < memory[1] + 150e6
 
     alone = [ask(server, request, cache_salt="alone") for request in asked]
     assert alone == first

@@ -102,6 +102,7 @@ def build_model(folder: Path, shape: str) -> None:
     if shape == "tiny":  # vLLM's CPU attention has no heads of 16
         config.text_config.head_dim = 32
         config.text_config.rope_parameters["mrope_section"] = [8, 4, 4]
+    config.architectures = ["Qwen3VLForConditionalGeneration"]  # what vLLM goes by
     config.save_pretrained(folder)
 
 

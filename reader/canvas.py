@@ -99,4 +99,4 @@ def face(rng: random.Random, split: fonts.Split, colour: Colour, size: int | Non
     """A random face of a split."""
     families, weights = fonts.available(split)
     family = rng.choices(families, weights)[0]
-    return Face(family, size or rng.randint(12, 28), colour, rng.random() < 0.2)
+    return Face(family, size or rng.randint(16, 30), colour, rng.random() < 0.2)

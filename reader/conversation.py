@@ -5,14 +5,14 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import fonts, pages
 from .page import Page
-from .tasks import Question
+from .tasks import Question, Task
 
 PREFIX = "<|im_start|>user\n<|vision_start|>"
 MIDDLE = "<|im_end|>\n<|im_start|>assistant\n"
@@ -31,7 +31,7 @@ class Batch:
     task: NDArray[np.int64]  # (batch, questions): index into tasks.TASKS, -1 where there is none
 
 
-TASKS = ("value", "cell", "line", "state", "text", "point")
+TASKS: tuple[Task, ...] = get_args(Task)
 
 
 @lru_cache(maxsize=1)
@@ -113,7 +113,7 @@ def make(
     height: int,
     questions: int,
     split: fonts.Split = "train",
-    sizes: tuple[int, int] = (15, 24),
+    sizes: tuple[int, int] = (18, 26),
 ) -> Batch:
     """A batch that depends on its arguments alone."""
     rng = random.Random(seed)

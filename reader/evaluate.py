@@ -93,7 +93,6 @@ def prepare(sheet: pages.Page, variant: Variant, processor: Any) -> Image.Image:
     if variant.image == "resized":
         spec = ResizeSpec.from_processor(processor.image_processor.to_dict())
         processor.prune = PruneConfig()
-        processor.image_processor(images=[sheet.image])
         processor(text=[PROMPT.format("")], images=[sheet.image])
         budget = max(4, processor.last_report[0].kept) * 32 * 32
         small = ResizeSpec(spec.patch_size, spec.merge_size, 1024, budget)

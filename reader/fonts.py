@@ -16,26 +16,22 @@ Split = Literal["train", "test"]
 
 PACKAGES = (
     "fonts-liberation2 fonts-roboto-unhinted fonts-open-sans fonts-lato fonts-inter fonts-noto-core fonts-cantarell "
-    "fonts-jetbrains-mono fonts-dejavu-core fonts-crosextra-carlito fonts-crosextra-caladea"
+    "fonts-dejavu-core fonts-crosextra-carlito"
 )
 
 # (regular, bold), and a weight: how often the family is drawn.
 TRAIN = {
     "Liberation Sans": ("LiberationSans-Regular.ttf", "LiberationSans-Bold.ttf", 3),
-    "Liberation Serif": ("LiberationSerif-Regular.ttf", "LiberationSerif-Bold.ttf", 1),
     "DejaVu Sans": ("DejaVuSans.ttf", "DejaVuSans-Bold.ttf", 2),
     "Roboto": ("Roboto-Regular.ttf", "Roboto-Bold.ttf", 3),
     "Open Sans": ("OpenSans-Regular.ttf", "OpenSans-Bold.ttf", 2),
     "Lato": ("Lato-Regular.ttf", "Lato-Bold.ttf", 2),
     "Noto Sans": ("NotoSans-Regular.ttf", "NotoSans-Bold.ttf", 2),
-    "Caladea": ("Caladea-Regular.ttf", "Caladea-Bold.ttf", 1),
-    "JetBrains Mono": ("JetBrainsMono-Regular.ttf", "JetBrainsMono-Bold.ttf", 1),
 }
 TEST = {
     "Carlito": ("Carlito-Regular.ttf", "Carlito-Bold.ttf", 1),
     "Inter": ("Inter-Regular.otf", "Inter-Bold.otf", 1),
     "Cantarell": ("Cantarell-Regular.otf", "Cantarell-Bold.otf", 1),
-    "Noto Serif": ("NotoSerif-Regular.ttf", "NotoSerif-Bold.ttf", 1),
 }
 FOLDERS = ("/usr/share/fonts", "/usr/local/share/fonts", "~/.fonts", "~/.local/share/fonts")
 

@@ -132,7 +132,7 @@ class Style:
         return tuple(round(a * (1 - share) + b * share) for a, b in pairs)  # type: ignore[return-value]
 
     def face(self, scale: float = 1.0, colour: Colour | None = None, bold: bool = False) -> Face:
-        size = min(34, max(14, round(self.size * scale)))
+        size = min(34, max(16, round(self.size * scale)))
         return Face(self.family, size, colour or self.text, bold)
 
     def on_accent(self) -> Colour:

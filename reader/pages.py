@@ -30,7 +30,7 @@ def _stack(page: Page, rng: random.Random, style: Style, kind: str, box: tuple[f
 
 
 def page(
-    rng: random.Random, width: int, height: int, split: fonts.Split = "train", sizes: tuple[int, int] = (15, 24)
+    rng: random.Random, width: int, height: int, split: fonts.Split = "train", sizes: tuple[int, int] = (18, 26)
 ) -> Page:
     """One page of ``width`` x ``height`` pixels with its questions.
 

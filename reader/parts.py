@@ -164,14 +164,14 @@ def paragraph(page: Page, rng: random.Random, style: Style, x: float, y: float, 
     for _ in range(rng.randint(1, 5)):
         if y + face.height > bottom:
             break
-        text = words.sentence(rng, rng.randint(3, 7))
+        text = words.sentence(rng, rng.randint(2, 4))
         while face.width(text) > width and " " in text:
             text = text.rsplit(" ", 1)[0]
         start = text.split(" ")[0]
         if face.width(text) > width or " " not in text or not page.fresh(start):
             continue
         page.put(x, y, text, face)
-        if len(text) <= 40:
+        if len(text) <= 28:
             page.ask("line", f"Transcribe the line that starts with {start}.", text)
         y += max(face.height, style.step * 0.9)
     return y + style.step * 0.5
@@ -230,7 +230,7 @@ def options(page: Page, rng: random.Random, style: Style, x: float, y: float, wi
             top,
             width,
             index == chosen,
-            Face(face.family, face.size, style.mix(0.65) if index == off else style.text),
+            Face(face.family, face.size, style.mix(0.55) if index == off else style.text),
             text,
         )
         if index in (chosen, off):

@@ -1,6 +1,6 @@
 """Stage 2: the whole model learns to answer questions about pages, small ones first. It sees whole images only.
 
-    python -m reader.pretrain_pages --state OUT/pages.pt --start OUT/dense.pt --sides 96 192 --steps 1500
+    python -m reader.pretrain_pages --state OUT/pages.pt --base OUT/dense.pt --sides 96 192 --steps 1500
 
 Killed and started again, it goes on from the last saved state; the data of a step depend on its number alone. Several
 processes share the work under ``torchrun``, each with batches of its own.
@@ -112,8 +112,8 @@ def load(reader: Reader, optimizer: Optimizer, args: argparse.Namespace) -> int:
         saved = torch.load(args.state)
         optimizer.load(saved)
         return int(saved["step"])
-    if args.start:
-        saved = torch.load(args.start)
+    if args.base:
+        saved = torch.load(args.base)
         names = {
             n.replace("visual.", "full.model.visual.", 1) if n.startswith("visual.") else n: v
             for n, v in saved["masters"].items()
@@ -141,10 +141,10 @@ def share_gradients(reader: Reader) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--state", type=Path, required=True)
-    parser.add_argument("--start", type=Path, help="a saved state to begin with")
+    parser.add_argument("--base", type=Path, help="a saved state to begin with")
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--sides", type=int, nargs=2, required=True, help="smallest and largest side in pixels")
-    parser.add_argument("--fonts", type=int, nargs=2, default=(15, 24))
+    parser.add_argument("--fonts", type=int, nargs=2, default=(18, 26))
     parser.add_argument("--tokens", type=int, default=5000, help="of a batch, about")
     parser.add_argument("--questions", type=int, default=8, help="of a page at most")
     parser.add_argument("--lr", type=float, default=2e-3)

@@ -9,7 +9,7 @@ mkdir -p "$out"
 pages() { # pages NAME START SMALLEST LARGEST STEPS [more]: a stage on pages of such sides
     name=$1 start=$2 smallest=$3 largest=$4 steps=$5
     shift 5
-    "$python" -m reader.pretrain_pages --state "$out/$name.pt" --start "$out/$start.pt" \
+    "$python" -m reader.pretrain_pages --state "$out/$name.pt" --base "$out/$start.pt" \
         --sides "$smallest" "$largest" --steps "$steps" "$@"
 }
 

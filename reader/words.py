@@ -164,16 +164,12 @@ def phone(rng: random.Random) -> str:
     return f"+{rng.randint(1, 99)} {rng.randint(100, 999)} {rng.randint(1000, 99999)}"
 
 
-def email(rng: random.Random) -> str:
-    return f"{rng.choice(FIRST)}.{rng.choice(LAST)}@{rng.choice(NOUNS)}.{rng.choice(('com', 'org', 'net'))}".lower()
-
-
 def sentence(rng: random.Random, words: int) -> str:
     body = " ".join(rng.choice(NOUNS if rng.random() < 0.6 else ADJECTIVES) for _ in range(words))
     return body.capitalize() + rng.choice((".", ".", "", ",", ":"))
 
 
-VALUES = (amount, amount, date, date, code, code, number, percent, clock, person, company, address, phone, email)
+VALUES = (amount, amount, date, date, code, code, number, percent, clock, person, company, address)
 
 
 def value(rng: random.Random) -> str:

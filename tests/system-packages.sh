@@ -18,11 +18,9 @@ needs fonts-roboto-unhinted font Roboto-Regular.ttf
 needs fonts-open-sans font OpenSans-Regular.ttf
 needs fonts-lato font Lato-Regular.ttf
 needs fonts-inter font Inter-Regular.otf
-needs fonts-noto-core font NotoSerif-Regular.ttf
+needs fonts-noto-core font NotoSans-Regular.ttf
 needs fonts-cantarell font Cantarell-Regular.otf
-needs fonts-jetbrains-mono font JetBrainsMono-Regular.ttf
 needs fonts-crosextra-carlito font Carlito-Regular.ttf
-needs fonts-crosextra-caladea font Caladea-Regular.ttf
 needs chromium browser
 
 [ -n "$missing" ] || exit 0

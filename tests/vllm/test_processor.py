@@ -217,6 +217,18 @@ def test_the_rust_frontend_is_refused(qwen3, monkeypatch) -> None:
         MULTIMODAL_REGISTRY.create_processor(config)
 
 
+@pytest.mark.parametrize("name", ["qwen3_vl", "qwen3_vl_moe"])
+def test_the_transformers_backend_refuses_settings(models, name) -> None:
+    """It would prune nothing; without settings it works as ever."""
+    config = {"model_impl": "transformers"}
+    with pytest.raises(PixelPruneError, match="Transformers backend"):
+        processor_of(models / name, **config, pixelprune={"threshold": 0})
+    processor = processor_of(models / name, **config)
+    assert process(processor, pixelprune=None)["mm_placeholders"]["image"][0].length > 0
+    with pytest.raises(PixelPruneError, match="Transformers backend"):
+        process(processor, pixelprune={"threshold": 0})
+
+
 def test_no_encoder_graphs_for_images(folder, monkeypatch) -> None:
     """The stock config, less the images."""
     from vllm.v1.worker.encoder_cudagraph_defs import EncoderCudaGraphConfig

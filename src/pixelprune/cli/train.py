@@ -42,6 +42,7 @@ def train(
     handler = RichHandler(console=console, show_time=False, show_level=False, show_path=False)
     logging.getLogger("pixelprune").addHandler(handler)
     result = run.train(settings, console)
+    run.leave_process_group()
     if not run.is_first_process():
         return
     if result.skipped:

@@ -91,6 +91,15 @@ def is_first_process() -> bool:
     return PartialState().is_main_process
 
 
+def leave_process_group() -> None:
+    """Wait for the other processes and end what `train` began with them; one that just exits may be aborted.
+
+    For whoever started the processes only: nothing can be shared with them afterwards.
+    """
+    PartialState().wait_for_everyone()
+    PartialState().destroy_process_group()
+
+
 def build_trainer(config: TrainConfig) -> PruneTrainer:
     """Everything that a run needs, from its config."""
     args = _arguments(config)  # first: it starts the process group, and knows the device

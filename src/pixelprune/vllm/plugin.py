@@ -12,6 +12,9 @@ ARCHITECTURES = (
     "Qwen3_5MoeForConditionalGeneration",
 )
 
+#: vLLM's classes for any model of transformers: ours refuse settings instead of ignoring them.
+BACKEND = ("TransformersMultiModalForCausalLM", "TransformersMultiModalMoEForCausalLM")
+
 
 def register() -> None:
     """Register the subclasses; vLLM calls this in each of its processes, maybe more than once.
@@ -24,3 +27,5 @@ def register() -> None:
     package = __name__.rpartition(".")[0]
     for architecture in ARCHITECTURES:
         ModelRegistry.register_model(architecture, f"{package}.checked:{architecture}")
+    for architecture in BACKEND:
+        ModelRegistry.register_model(architecture, f"{package}.backend:{architecture}")

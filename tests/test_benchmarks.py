@@ -29,7 +29,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Any]]:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     before = set(sys.modules)
     yield importlib.import_module
-    for name in {"common", "selection", "preprocess", "prefill"} & (set(sys.modules) - before):
+    for name in {"common", "selection", "preprocess", "prefill", "viewing"} & (set(sys.modules) - before):
         del sys.modules[name]
 
 
@@ -225,3 +225,14 @@ def test_prefill_refuses_cuda_where_there_is_none(script: Any, picture: Path) ->
         pytest.skip("this machine has a GPU")
     with pytest.raises(SystemExit, match="--device cpu"):
         script("prefill").main([str(picture), "--device", "cuda"])
+
+
+def test_viewing(script, picture: Path, tmp_path: Path, capsys) -> None:
+    """Rates of both ways, and a time for every position of the slider; shares that come from the rows."""
+    script("viewing").main([str(picture), "--files", "5", "--json", str(tmp_path / "out.json")])
+    surveys, pictures = _tables(capsys.readouterr().out)
+    assert [row["files"] for row in surveys] == ["5"]
+    assert [(row["image"], row["size"], row["positions"]) for row in pictures] == [("corner.png", "320 x 288", "52")]
+    (measured,) = json.loads((tmp_path / "out.json").read_text())["survey"]
+    assert measured["decoded"] > measured["surveyed"] > 0
+    assert 0 < measured["share"] < 1

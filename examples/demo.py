@@ -1,13 +1,15 @@
 """The main job on real images: drop redundant blocks, see what is kept, run a model on what is left.
 
-`make demo` runs this. The model has the real Qwen3-VL architecture, 6 + 6 layers of random weights: it shows speed
-and equality, not understanding. For answers, name a real model: `pixelprune ask page.png "Total?" --model ...`.
+`make demo` runs this. The model is the bundled reader, a small Qwen3-VL. It reads pages like those that it was trained
+on; on real ones of full size it shows speed and equality. To have these read, name a real model:
+`pixelprune ask page.png "Total?" --model ...`.
 """
 
 from __future__ import annotations
 
+import json
+import re
 import statistics
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -17,23 +19,24 @@ import torch
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
-from transformers import AutoConfig, AutoModelForImageTextToText
+from rich.text import Text
+from transformers import AutoModelForImageTextToText
 from transformers.utils import logging
 
-from pixelprune import PruneConfig, select
+from pixelprune import PruneConfig, reader, select
 from pixelprune.hf import PrunedProcessor, enable, oracle
-from pixelprune.hf.tiny import build_tiny, sharpen
 from pixelprune.images import open_image
 from pixelprune.resize import ResizeSpec
 from pixelprune.viz import overlay
 
 IMAGES = Path(__file__).parent / "images"
+PAGES = Path(__file__).parent / "pages"
 OUT = Path("out")
 TIMED = ("docs-page.png", "application-form.png")
+FULL_SIZE = {"shortest_edge": 256 * 256, "longest_edge": 4096 * 4096}  # pixels
 STEPS = 4
-PROMPT = (
-    "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>What does it say?<|im_end|>\n<|im_start|>assistant\n"
-)
+PROMPT = "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>{}<|im_end|>\n<|im_start|>assistant\n"
+QUESTION = PROMPT.format("What does it say?")
 
 console = Console(highlight=False)
 
@@ -42,10 +45,12 @@ def main() -> None:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     show_what_is_kept()
-    model, processor = build_model()
+    model, processor = load_reader()
     right = compare(model, processor)
-    console.print("\nThe images are real, the model's weights are random. Ask a real one:")
-    console.print('  .venv/bin/pixelprune ask page.png "Total?" --model Qwen/Qwen3-VL-2B-Instruct', style="bold")
+    answer_questions(model, processor)
+    console.print("\nAsk it yourself, or a real model about any page:")
+    console.print("  .venv/bin/pixelprune ask examples/pages/page-1.png 'QUESTION'", style="bold")
+    console.print("  .venv/bin/pixelprune ask page.png 'Total?' --model Qwen/Qwen3-VL-2B-Instruct", style="bold")
     if not right:
         raise SystemExit("pruned and oracle differ: run `pixelprune doctor`")
 
@@ -81,33 +86,18 @@ def show_what_is_kept() -> None:
     console.print(f"Each rebuilt exactly from its kept blocks. Overlays: {OUT / 'overlays'}\n")
 
 
-def build_model() -> tuple[Any, Any]:
-    """A Qwen3-VL of 6 + 6 layers with random weights, and a processor for it."""
-    with tempfile.TemporaryDirectory() as folder:
-        build_tiny(folder, "qwen3_vl", weights=False)
-        processor = PrunedProcessor.from_pretrained(folder)
-        tiny = AutoConfig.from_pretrained(folder)
-    vision = {"depth": 6, "hidden_size": 128, "intermediate_size": 512, "num_heads": 4, "out_hidden_size": 512}
-    text = {"num_hidden_layers": 6, "hidden_size": 512, "intermediate_size": 1536, "head_dim": 64}
-    text |= {"num_attention_heads": 8, "num_key_value_heads": 2, "vocab_size": tiny.text_config.vocab_size}
-    rope = {"rope_type": "default", "rope_theta": 5e6, "mrope_section": [12, 10, 10], "mrope_interleaved": True}
-    config = AutoConfig.for_model(
-        "qwen3_vl",
-        vision_config={**vision, "deepstack_visual_indexes": [1, 3, 5]},
-        text_config={**text, "rope_parameters": rope, "eos_token_id": None},
-        image_token_id=tiny.image_token_id,
-        vision_start_token_id=tiny.vision_start_token_id,
-        vision_end_token_id=tiny.vision_end_token_id,
-    )
-    model = AutoModelForImageTextToText.from_config(config, dtype=torch.float32).eval()
-    return enable(sharpen(model, scale=0.06)), processor
+def load_reader() -> tuple[Any, Any]:
+    """The bundled reader, a small Qwen3-VL that was trained on generated pages, and its processor."""
+    folder = reader.path()
+    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
+    return enable(model), PrunedProcessor.from_pretrained(folder)
 
 
 def compare(model: Any, processor: Any) -> bool:
     """Whole against pruned, from the image to the first token; and pruned against the oracle."""
     table = Table(
         "image",
-        title="2. A Qwen3-VL of 6 + 6 layers on this CPU, from image to first token",
+        title="2. The bundled reader on real pages of full size, on this CPU, from image to first token",
         title_justify="left",
         box=None,
         pad_edge=False,
@@ -115,6 +105,8 @@ def compare(model: Any, processor: Any) -> bool:
     for column in ("blocks", "kept", "whole", "pruned", "speed-up", "as the oracle"):
         table.add_column(column, justify="right")
     right = True
+    sizes = processor.image_processor.size
+    processor.image_processor.size = FULL_SIZE
     for name in TIMED:
         image = open_image(IMAGES / name)
         first_token(model, processor, image.resize((320, 320)), None)  # warm up
@@ -135,15 +127,58 @@ def compare(model: Any, processor: Any) -> bool:
             f"{whole / pruned:.1f}x",
             f"yes, {STEPS} tokens" if same else "NO",
         )
+    processor.image_processor.size = sizes
     console.print(table)
     return right
+
+
+def answer_questions(model: Any, processor: Any) -> None:
+    """Questions about pages that the reader has never seen: the answers from the whole and from the pruned page."""
+    table = Table(
+        "page",
+        "question",
+        "whole",
+        "pruned",
+        title="\n3. The bundled reader on pages that it has never seen (wrong answers in red)",
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+    )
+    table.add_column("kept", justify="right")
+    for row in json.loads((PAGES / "questions.json").read_text()):
+        image = open_image(PAGES / row["image"])
+        answers = []
+        for prune in (None, PruneConfig()):
+            processor.prune = prune
+            inputs = processor(text=[PROMPT.format(row["question"])], images=[image], return_tensors="pt")
+            output = model.generate(**inputs, max_new_tokens=40)[0, inputs["input_ids"].shape[1] :]
+            answers.append(processor.tokenizer.decode(output, skip_special_tokens=True))
+        report = processor.last_report[0]
+        shown = [
+            Text(answer.removeprefix('{"point_2d": ').removesuffix("}"), "" if is_right(row, answer, image) else "red")
+            for answer in answers
+        ]
+        table.add_row(row["image"], row["question"], *shown, f"{report.kept} of {report.total}")
+    console.print(table)
+
+
+def is_right(row: dict[str, Any], answer: str, image: Image.Image) -> bool:
+    """The same words; or a point, on a scale of 0 to 1000, inside the element's box."""
+    if "box" not in row:
+        return bool(answer == row["answer"])
+    point = re.findall(r"\d+", answer.partition(":")[2])
+    if len(point) != 2:
+        return False
+    x, y = int(point[0]) * image.width / 1000, int(point[1]) * image.height / 1000
+    left, top, right, bottom = row["box"]
+    return bool(left <= x <= right and top <= y <= bottom)
 
 
 def first_token(model: Any, processor: Any, image: Image.Image, prune: PruneConfig | None) -> float:
     """Seconds from the decoded image to the first token, preprocessing and selection inside."""
     processor.prune = prune
     start = time.perf_counter()
-    inputs = processor(text=[PROMPT], images=[image], return_tensors="pt")
+    inputs = processor(text=[QUESTION], images=[image], return_tensors="pt")
     with torch.inference_mode():
         model(**inputs, logits_to_keep=1).logits.argmax().item()
     return time.perf_counter() - start
@@ -152,11 +187,11 @@ def first_token(model: Any, processor: Any, image: Image.Image, prune: PruneConf
 def equals_oracle(model: Any, processor: Any, image: Image.Image) -> bool:
     """Greedy tokens of the pruned model and of a slow twin that shares no code with it."""
     processor.prune = PruneConfig()
-    inputs = processor(text=[PROMPT], images=[image], return_tensors="pt")
+    inputs = processor(text=[QUESTION], images=[image], return_tensors="pt")
     answer = model.generate(**inputs, max_new_tokens=STEPS, do_sample=False)[0, inputs["input_ids"].shape[1] :]
     kept = processor.image_processor(images=[image])["pixelprune_selections"][0].selection.kept_indices
     processor.prune = None
-    whole = processor(text=[PROMPT], images=[image], return_tensors="pt")
+    whole = processor(text=[QUESTION], images=[image], return_tensors="pt")
     full = oracle.FullInputs(
         whole["input_ids"][0], whole["pixel_values"], whole["image_grid_thw"], [torch.from_numpy(kept).long()]
     )

@@ -14,7 +14,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 
 from . import model
 
-LARGEST = 1280 * 1280  # pixels; larger pages are scaled down to it
+SMALLEST, LARGEST = 160 * 160, 512 * 512  # pixels; other pages are scaled to them
 
 
 def export(state: Path, folder: Path) -> None:
@@ -37,7 +37,7 @@ def export(state: Path, folder: Path) -> None:
         merge_size=2,
         image_mean=[0.5] * 3,
         image_std=[0.5] * 3,
-        size={"shortest_edge": 256 * 256, "longest_edge": LARGEST},
+        size={"shortest_edge": SMALLEST, "longest_edge": LARGEST},
     ).save_pretrained(folder)
 
 

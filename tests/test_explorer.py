@@ -173,6 +173,6 @@ def test_a_place_is_always_on_a_page():
 
 def test_examples_are_there():
     files = example_files()
-    assert len(files) == 4
+    assert len(files) == 5
     for path in files.values():
-        assert open_image(path).width > 500
+        assert open_image(path).width > 160

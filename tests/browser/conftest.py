@@ -12,7 +12,6 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 from pixelprune.app.answers import Answers
 from pixelprune.app.document import Visitors, example_files
 from pixelprune.app.page import Explorer, serve
-from pixelprune.hf.tiny import build_tiny
 
 _FLAGS = (
     "--no-sandbox",
@@ -81,10 +80,9 @@ def uploads(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def explorer(tmp_path_factory: pytest.TempPathFactory, uploads: Path) -> Iterator[tuple[Explorer, str]]:
-    """An explorer with a tiny model, and its address."""
-    folder = build_tiny(tmp_path_factory.mktemp("tiny"))
-    explorer = Explorer(Answers(str(folder), device="cpu"), Visitors(), example_files(), most_megabytes=1)
+def explorer(uploads: Path) -> Iterator[tuple[Explorer, str]]:
+    """An explorer with the bundled reader, and its address."""
+    explorer = Explorer(Answers(device="cpu"), Visitors(), example_files(), most_megabytes=1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(uploads))  # Gradio's own setting
         page = serve(explorer, block=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from pathlib import Path
@@ -12,11 +13,13 @@ from odd_images import pdf, png_header
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from pixelprune import PruneConfig, Selection, select
+from pixelprune import PruneConfig, Selection, reader, select
 from pixelprune.images import open_image
 from pixelprune.resize import ResizeSpec
 
 SLIDE = EXAMPLES / "slide.png"
+SIMPLE = EXAMPLES.parent / "pages" / "questions.json"
+QUESTION = next(row for row in json.loads(SIMPLE.read_text()) if "box" not in row)
 
 
 def selection(path: Path, **settings) -> Selection:
@@ -112,16 +115,19 @@ def test_pages_of_a_pdf(tabs, explorer):
 
 
 def test_a_question_is_answered_from_the_whole_and_from_the_pruned_image(tabs, explorer):
+    """The bundled reader reads a page that is uploaded."""
+    file = SIMPLE.parent / QUESTION["image"]
+    spec = ResizeSpec.from_processor(json.loads((reader.path() / "preprocessor_config.json").read_text()))
+    expected = select(spec.resize(open_image(file)))
     page = opened(tabs, explorer)
-    upload(page, "mine.png", SLIDE.read_bytes())
-    expected = selection(SLIDE)
-    kept(page, expected)
-    page.fill("#question textarea", "Which faculty is the sixth?")
+    upload(page, "mine.png", file.read_bytes())
+    expect(page.locator("#picture img")).to_have_attribute("alt", re.compile("mine.png"))
+    page.fill("#question textarea", QUESTION["question"])
     page.click("#ask")
     whole, pruned = (page.locator(f".pp-answer[data-mode={mode}]") for mode in ("whole", "pruned"))
     expect(whole).to_contain_text(f"{expected.num_blocks:,} image tokens; first token after", timeout=120_000)
     expect(pruned).to_contain_text(f"{expected.num_kept:,} image tokens; first token after")
-    assert whole.locator("p").first.inner_text().strip() and pruned.locator("p").first.inner_text().strip()
+    assert [answer.locator("p").first.inner_text().strip() for answer in (whole, pruned)] == [QUESTION["answer"]] * 2
     page.fill("#question textarea", "")
     page.click("#ask")
     expect(page.locator("#message")).to_contain_text("Ask something about the image first.")

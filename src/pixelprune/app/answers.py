@@ -37,6 +37,16 @@ class Answers:
         """Of the model, for people."""
         return "the bundled reader" if self._model is None else self._model.rstrip("/").rsplit("/", 1)[-1]
 
+    @property
+    def note(self) -> str:
+        """What can be asked, for people; empty where the model is the visitor's own choice."""
+        if self._model is not None:
+            return ""
+        return (
+            "It reads small, simple pages like the last of the examples. To have real pages read, start with "
+            "<code>pixelprune explore --model Qwen/Qwen3-VL-2B-Instruct</code>."
+        )
+
     def ask(self, image: Image.Image, question: str, config: PruneConfig) -> list[Answer]:
         """The answers from the whole image and from the pruned one.
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from .. import reader
 from ..analysis import distinct_ratio
 from ..errors import ImageError
 from ..images import count_pages, open_images
@@ -157,5 +158,5 @@ def example_files() -> dict[str, Path]:
     folders: Iterable[Path] = (Path(__file__).with_name("examples"), Path(__file__).parents[3] / "examples" / "images")
     for folder in folders:
         if all((folder / file).is_file() for file in names.values()):
-            return {name: folder / file for name, file in names.items()}
+            return {name: folder / file for name, file in names.items()} | {"simple page": reader.EXAMPLE.image}
     return {}

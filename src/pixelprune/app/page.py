@@ -191,6 +191,8 @@ def build(explorer: Explorer) -> gr.Blocks:
                 gr.Markdown("### The image, and what is left of it")
                 comparison = gr.HTML(elem_id="compare")
         gr.Markdown(f"### Ask {explorer.answers.name}")
+        if explorer.answers.note:
+            gr.HTML(f'<p class="pp-quiet">{explorer.answers.note}</p>')
         with gr.Row():
             question = gr.Textbox(label="Question", scale=4, elem_id="question", max_lines=3)
             ask = gr.Button("Ask", variant="primary", scale=1, min_width=120, elem_id="ask")

@@ -33,7 +33,7 @@ def doctor() -> None:
             )
             right = False
         else:
-            right = _check_hf(console) and right
+            right = _check_hf(console) and _check_reader(console) and right
     right = _check_vllm(console) and right
     console.print("\n[bold green]All is right.[/]" if right else "\n[bold red]Something is wrong; see above.[/]")
     raise typer.Exit(0 if right else 1)
@@ -103,6 +103,35 @@ def _check_hf(console: Console) -> bool:
             f"logits within {result.difference:.0e}, broken on purpose {result.control:.0e}, {result.seconds:.1f} s",
             soft_wrap=True,
         )
+    return right
+
+
+def _check_reader(console: Console) -> bool:
+    """Whether the bundled reader reads a page, whole and pruned."""
+    from rich.markup import escape
+
+    from .. import PruneConfig
+    from ..images import open_image
+    from ..reader import EXAMPLE
+    from ._answer import Reader
+
+    try:
+        reader = Reader(None, PruneConfig(), "auto", "cpu")
+        answers = [
+            reader.answer([open_image(EXAMPLE.image)], EXAMPLE.question, mode, 40) for mode in ("whole", "pruned")
+        ]
+    except Exception as error:  # as above
+        console.print(
+            f"[red]✗[/] reader: {type(error).__name__}: {escape(' '.join(str(error).split()))}", soft_wrap=True
+        )
+        return False
+    whole, pruned = answers
+    right = whole.text == pruned.text == EXAMPLE.answer
+    console.print(
+        f"{_mark(right)} reader: {escape(repr(whole.text))} from {whole.image_tokens} blocks of a page, "
+        f"{escape(repr(pruned.text))} from the {pruned.image_tokens} that are kept",
+        soft_wrap=True,
+    )
     return right
 
 

@@ -6,10 +6,23 @@ card (``README.md``) that says what it can and cannot read and how it was traine
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
 from ..errors import UnsupportedModelError
+
+
+@dataclass(frozen=True)
+class Example:
+    """A page that the reader was not trained on, a question about it and the right answer."""
+
+    image: Path
+    question: str
+    answer: str
+
+
+EXAMPLE = Example(Path(str(files(__package__) / "page.png")), "What text is at [92, 131]?", "Upper Invoice")
 
 
 def path() -> Path:

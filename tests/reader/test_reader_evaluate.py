@@ -1,0 +1,72 @@
+"""The proof asks as a user would: many questions about one encoded image are answered as each alone."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from pixelprune import PruneConfig
+from pixelprune import reader as bundled
+from reader import evaluate, table
+
+SIDES, QUESTIONS = (192, 288), 2
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    return evaluate.load(str(bundled.path()))
+
+
+def alone(loaded, variant, image, text):
+    """Plain ``generate``: one question, nothing shared."""
+    model, processor = loaded
+    inputs = evaluate.inputs_of(processor, variant, image, [text])
+    with torch.inference_mode():
+        output = model.generate(**inputs, max_new_tokens=48, do_sample=False)
+    return processor.tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+
+
+@pytest.mark.parametrize("prune", [None, PruneConfig(), PruneConfig("raster", threshold=0.05)], ids=str)
+def test_questions_that_share_an_image_are_answered_as_each_alone(loaded, prune) -> None:
+    variant = evaluate.Variant("any", "base", prune)
+    for number in range(3):
+        sheet, asked = evaluate.sheet_of(number, SIDES, QUESTIONS)
+        texts = [question.text for question in asked]
+        answers, kept, total = evaluate.ask(*loaded, variant, sheet.image, texts)
+        assert answers == [alone(loaded, variant, sheet.image, text) for text in texts]
+        assert kept == total if prune is None else kept < total
+        # Control: the same questions of another page are answered otherwise.
+        other, _ = evaluate.sheet_of(number + 10, SIDES, QUESTIONS)
+        assert evaluate.ask(*loaded, variant, other.image, texts)[0] != answers
+
+
+def test_the_rivals_see_what_they_are_said_to_see(loaded) -> None:
+    """Resized: about as many tokens as pruning keeps; random: exactly as many; padded: not resized."""
+    model, processor = loaded
+    ways = {way.name: way for way in evaluate.variants(["base"])}
+    sheet, asked = evaluate.sheet_of(1, SIDES, QUESTIONS)
+    seen = {}
+    for name in ("whole", "pred2d 0", "pred2d 0, padded", "random, as many blocks", "resized to as many tokens"):
+        image = evaluate.prepare(sheet, ways[name], processor)
+        _, kept, total = evaluate.ask(model, processor, ways[name], image, [asked[0].text])
+        seen[name] = (kept, total, image.size)
+    assert seen["whole"][0] == seen["whole"][1]
+    assert seen["random, as many blocks"][:2] == seen["pred2d 0"][:2]
+    assert 0.7 * seen["pred2d 0"][0] <= seen["resized to as many tokens"][0] <= seen["pred2d 0"][0]
+    width, height = seen["pred2d 0, padded"][2]
+    assert width % 32 == height % 32 == 0 and 0 <= width - sheet.width < 32 and 0 <= height - sheet.height < 32
+
+
+def test_the_table_counts_groups_and_goes_on(tmp_path) -> None:
+    lines = [
+        {"variant": "whole", "page": n, "kept": 10, "total": 10, "tasks": ["text", "point"], "right": [True, n > 0]}
+        for n in range(4)
+    ]
+    lines += [{**line, "variant": "pred2d 0", "kept": 5, "right": [False, True]} for line in lines]
+    (tmp_path / "answers.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    rows = table.table(tmp_path).splitlines()
+    assert rows[2].startswith("| whole | 100.0% | 100.0% (51.0%-100.0%) | 75.0% (30.1%-95.4%) |")
+    assert rows[3].startswith("| pred2d 0 | 50.0% | 0.0% (0.0%-49.0%) | 100.0% ")
+    assert rows[-1] == "Questions: 4 reading, 4 grounding."

@@ -31,26 +31,31 @@ def cell(results: list[bool]) -> str:
 
 def table(folder: Path, by_task: bool = False) -> str:
     rows: dict[str, dict[str, list[bool]]] = {}
-    kept: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    kept: dict[str, dict[int, int]] = defaultdict(dict)  # by variant and page
+    whole: dict[int, int] = {}
     for line in (folder / "answers.jsonl").open():
         result = json.loads(line)
         groups = rows.setdefault(result["variant"], defaultdict(list))
         for task, right in zip(result["tasks"], result["right"], strict=True):
             groups["grounding" if task == "point" else "reading"].append(right)
             groups[task].append(right)
-        kept[result["variant"]][0] += result["kept"]
-        kept[result["variant"]][1] += result["total"]
+        kept[result["variant"]][result["page"]] = result["kept"]
+        if result["variant"] == "whole":
+            whole[result["page"]] = result["total"]
     times = json.loads((folder / "times.json").read_text()) if (folder / "times.json").exists() else {}
     columns = ["reading", *READING, "grounding"] if by_task else ["reading", "grounding"]
     lines = [
         "| | kept | " + " | ".join(columns) + " | first token | speed-up |",
         "|---|" + "---:|" * (len(columns) + 3),
     ]
-    whole = kept["whole"][1]
     for name, groups in rows.items():
         clock = times.get(name)
         spent = [f"{clock['first_token_ms']:.0f} ms", f"{clock['speedup']:.1f}x"] if clock else ["-", "-"]
-        shown = [f"{kept[name][0] / whole:.1%}", *(cell(groups[c]) for c in columns), *spent]
+        shown = [
+            f"{sum(kept[name].values()) / sum(whole[page] for page in kept[name]):.1%}",
+            *(cell(groups[c]) for c in columns),
+            *spent,
+        ]
         lines.append(f"| {name} | " + " | ".join(shown) + " |")
     first = next(iter(rows.values()))
     counts = ", ".join(f"{len(first[c]):,} {c}" for c in columns)

@@ -60,7 +60,7 @@ def loss_and_accuracy(logits: Tensor, wanted: Tensor) -> tuple[Tensor, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--state", type=Path, required=True)
-    parser.add_argument("--start", type=Path, help="a saved state to begin with, of this stage or the next")
+    parser.add_argument("--base", type=Path, help="a saved state to begin with, of this stage or the next")
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--lr", type=float, default=3e-3)
@@ -70,8 +70,8 @@ def main() -> None:
     reader = DenseReader(full.model.visual, full.config.text_config.hidden_size).bfloat16()
     optimizer = Optimizer(reader.named_parameters(), args.lr)
     step = 0
-    if args.start and not args.state.exists():
-        saved = torch.load(args.start)
+    if args.base and not args.state.exists():
+        saved = torch.load(args.base)
         saved["masters"] = {name.removeprefix("full.model."): value for name, value in saved["masters"].items()}
         optimizer.load(saved)
     if args.state.exists():

@@ -10,6 +10,7 @@ enabled model, greedily; several questions about a page share its encoded image.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import random
 import statistics
@@ -36,6 +37,8 @@ from pixelprune.resize import ResizeSpec
 from . import conversation, pages, tasks
 
 SEED = 77_000_000
+Known = dict[bytes, list[str]]  # answers by digest of what was asked
+Asked = tuple[list[str], int, int]  # answers, blocks kept, blocks there were
 PROMPT = "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>{}<|im_end|>\n<|im_start|>assistant\n"
 
 
@@ -108,17 +111,22 @@ def inputs_of(processor: Any, variant: Variant, image: Image.Image, texts: list[
 
 
 @torch.inference_mode()
-def ask(
-    model: Any, processor: Any, variant: Variant, image: Image.Image, texts: list[str]
-) -> tuple[list[str], int, int]:
-    """Answers to questions about one image, the blocks encoded and the blocks there were."""
+def ask(model: Any, processor: Any, variant: Variant, image: Image.Image, texts: list[str], known: Known) -> Asked:
+    """Answers to questions about one image, the blocks encoded and the blocks there were.
+
+    Inputs that the same model has answered before, as of two settings that keep the same blocks, are not run again.
+    """
     inputs = inputs_of(processor, variant, image, texts)
     report = processor.last_report[0]
-    if variant.prune is not None:
-        share_image(model, inputs, len(texts))
-    start = inputs["input_ids"].shape[1]
-    output = model.generate(**inputs, max_new_tokens=48, do_sample=False)
-    return processor.batch_decode(output[:, start:], skip_special_tokens=True), report.kept, report.total
+    parts = [variant.model.encode(), *(inputs[n].numpy().tobytes() for n in sorted(inputs))]
+    key = hashlib.sha256(b"".join(parts)).digest()
+    if key not in known:
+        if variant.prune is not None:
+            share_image(model, inputs, len(texts))
+        start = inputs["input_ids"].shape[1]
+        output = model.generate(**inputs, max_new_tokens=48, do_sample=False)
+        known[key] = processor.batch_decode(output[:, start:], skip_special_tokens=True)
+    return known[key], report.kept, report.total
 
 
 def share_image(model: Any, inputs: Any, rows: int) -> None:
@@ -136,26 +144,33 @@ def share_image(model: Any, inputs: Any, rows: int) -> None:
     base.rope_deltas = (vision - text)[:, None]
 
 
-def score(number: int, variant: Variant, folder: str, sides: tuple[int, int], questions: int) -> dict[str, Any]:
-    """What one variant answers about one page."""
+def score(
+    number: int, ways: list[Variant], folders: dict[str, str], sides: tuple[int, int], questions: int
+) -> list[dict[str, Any]]:
+    """What each variant answers about one page."""
     torch.set_num_threads(1)
-    model, processor = load(folder)
     sheet, asked = sheet_of(number, sides, questions)
-    image = prepare(sheet, variant, processor)
-    answers, kept, total = ask(model, processor, variant, image, [q.text for q in asked])
-    # Points are on the scale of the image that the model saw; padding adds to its right and bottom.
-    width, height = image.size if variant.image == "padded" else (sheet.width, sheet.height)
-    right = [tasks.right(q, a, width, height) for q, a in zip(asked, answers, strict=True)]
-    return {
-        "variant": variant.name,
-        "page": number,
-        "kept": kept,
-        "total": total,
-        "tasks": [q.task for q in asked],
-        "right": right,
-        "answers": answers,
-        "wanted": [q.answer for q in asked],
-    }
+    known: Known = {}
+    results = []
+    for way in ways:
+        model, processor = load(folders[way.model])
+        image = prepare(sheet, way, processor)
+        answers, kept, total = ask(model, processor, way, image, [q.text for q in asked], known)
+        # Points are on the scale of the image that the model saw; padding adds to its right and bottom.
+        width, height = image.size if way.image == "padded" else (sheet.width, sheet.height)
+        results.append(
+            {
+                "variant": way.name,
+                "page": number,
+                "kept": kept,
+                "total": total,
+                "tasks": [q.task for q in asked],
+                "right": [tasks.right(q, a, width, height) for q, a in zip(asked, answers, strict=True)],
+                "answers": answers,
+                "wanted": [q.answer for q in asked],
+            }
+        )
+    return results
 
 
 @torch.inference_mode()
@@ -203,19 +218,17 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     answers = args.out / "answers.jsonl"
     done = {(r["variant"], r["page"]) for r in map(json.loads, answers.open())} if answers.exists() else set()
-    sides = tuple(args.sides)
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool, answers.open("a") as file:
         jobs = [
-            pool.submit(score, number, way, folders[way.model], sides, args.questions)
+            pool.submit(score, number, missing, folders, tuple(args.sides), args.questions)
             for number in range(args.pages)
-            for way in ways
-            if (way.name, number) not in done
+            if (missing := [way for way in ways if (way.name, number) not in done])
         ]
         for job in jobs:
-            file.write(json.dumps(job.result()) + "\n")
+            file.writelines(json.dumps(result) + "\n" for result in job.result())
             file.flush()
     if args.timed:
-        (args.out / "times.json").write_text(json.dumps(clock(ways, folders, sides, args.timed), indent=1))
+        (args.out / "times.json").write_text(json.dumps(clock(ways, folders, tuple(args.sides), args.timed), indent=1))
 
 
 if __name__ == "__main__":

@@ -34,12 +34,12 @@ def test_questions_that_share_an_image_are_answered_as_each_alone(loaded, prune)
     for number in range(3):
         sheet, asked = evaluate.sheet_of(number, SIDES, QUESTIONS)
         texts = [question.text for question in asked]
-        answers, kept, total = evaluate.ask(*loaded, variant, sheet.image, texts)
+        answers, kept, total = evaluate.ask(*loaded, variant, sheet.image, texts, {})
         assert answers == [alone(loaded, variant, sheet.image, text) for text in texts]
         assert kept == total if prune is None else kept < total
         # Control: the same questions of another page are answered otherwise.
         other, _ = evaluate.sheet_of(number + 10, SIDES, QUESTIONS)
-        assert evaluate.ask(*loaded, variant, other.image, texts)[0] != answers
+        assert evaluate.ask(*loaded, variant, other.image, texts, {})[0] != answers
 
 
 def test_the_rivals_see_what_they_are_said_to_see(loaded) -> None:
@@ -50,13 +50,32 @@ def test_the_rivals_see_what_they_are_said_to_see(loaded) -> None:
     seen = {}
     for name in ("whole", "pred2d 0", "pred2d 0, padded", "random, as many blocks", "resized to as many tokens"):
         image = evaluate.prepare(sheet, ways[name], processor)
-        _, kept, total = evaluate.ask(model, processor, ways[name], image, [asked[0].text])
+        _, kept, total = evaluate.ask(model, processor, ways[name], image, [asked[0].text], {})
         seen[name] = (kept, total, image.size)
     assert seen["whole"][0] == seen["whole"][1]
     assert seen["random, as many blocks"][:2] == seen["pred2d 0"][:2]
     assert 0.7 * seen["pred2d 0"][0] <= seen["resized to as many tokens"][0] <= seen["pred2d 0"][0]
     width, height = seen["pred2d 0, padded"][2]
     assert width % 32 == height % 32 == 0 and 0 <= width - sheet.width < 32 and 0 <= height - sheet.height < 32
+
+
+def test_inputs_that_were_answered_are_not_run_again_and_others_are(loaded, monkeypatch) -> None:
+    model, processor = loaded
+    runs = []
+    generate = model.generate
+    monkeypatch.setattr(model, "generate", lambda **inputs: runs.append(1) or generate(**inputs))
+    sheet, asked = evaluate.sheet_of(1, SIDES, QUESTIONS)
+    known: evaluate.Known = {}
+    counts = []
+    for prune in (PruneConfig(), None, PruneConfig("random"), PruneConfig(threshold=1e-6)):
+        before = len(runs)
+        evaluate.ask(model, processor, evaluate.Variant("any", "base", prune), sheet.image, [asked[0].text], known)
+        counts.append(len(runs) - before)
+    # At threshold 0 and just above it pred2d keeps the same blocks; whole and random are other inputs.
+    assert counts == [1, 1, 1, 0]
+    # Another model with the same inputs is asked for itself.
+    evaluate.ask(model, processor, evaluate.Variant("any", "tuned", None), sheet.image, [asked[0].text], known)
+    assert len(runs) == sum(counts) + 1
 
 
 def test_the_table_counts_groups_and_goes_on(tmp_path) -> None:

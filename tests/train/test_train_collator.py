@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +145,7 @@ def test_packed_rows_stand_behind_one_another(processor: Any, pictures: Path) ->
     assert "attention_mask" not in batch and batch["use_cache"] is False
     starts = (batch["position_ids"][0, 0] == 0).nonzero().flatten().tolist()
     assert len(starts) == len(given)
-    padded = ChatCollator(processor, packing=True).padded()(given)
+    padded = ChatCollator(processor, packing=True).for_evaluation()(given)
     assert padded["input_ids"].shape[0] == len(given)
 
 
@@ -161,6 +163,27 @@ def test_whole_and_teacher(folder: Path, processor: Any, pictures: Path) -> None
     assert len(student["pixel_values"]) < len(expected["pixel_values"]), "control: the student sees less"
     assert torch.equal(student["labels"][student["labels"] >= 0], expected["labels"][expected["labels"] >= 0])
     assert processor.prune is not None
+
+
+def test_a_share_of_the_rows_stays_whole(processor: Any, pictures: Path) -> None:
+    """Each row as the one or the other collator makes it; by content, wherever it stands; none in evaluation."""
+    given = [parse_row(row(user("form.png", f"Number {n}?"), answer("5")), f"rows:{n}", pictures) for n in range(200)]
+    pruned = len(ChatCollator(processor).encode(given[0]).pixel_values)  # type: ignore[arg-type]
+    mixed = ChatCollator(processor, whole_share=0.3)
+    seen = [mixed.encode(conversation) for conversation in given]
+    whole = [len(encoded.pixel_values) > pruned for encoded in seen]  # type: ignore[arg-type]
+    assert 0.2 < sum(whole) / len(whole) < 0.4
+    twin = copy.copy(processor)
+    twin.image_processor, twin.prune = copy.copy(processor.image_processor), None
+    for conversation, encoded, is_whole in zip(given[:20], seen, whole, strict=False):
+        expected = ChatCollator(twin if is_whole else processor).encode(conversation)
+        assert torch.equal(encoded.input_ids, expected.input_ids)
+        assert torch.equal(encoded.position_ids, expected.position_ids)
+        moved = replace(conversation, where="elsewhere:7")
+        assert len(mixed.encode(moved).input_ids) == len(encoded.input_ids)
+    assert all(len(mixed.for_evaluation().encode(c).pixel_values) == pruned for c in given[:20])  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"whole_share must be between 0 and 1; got 1\.5"):
+        ChatCollator(processor, whole_share=1.5)
 
 
 def test_long_and_broken_rows_name_their_line(processor: Any, pictures: Path) -> None:

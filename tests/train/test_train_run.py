@@ -135,6 +135,30 @@ def test_another_run_s_checkpoints_are_refused(content: dict[str, Any]) -> None:
     again = run.train(parse_config({**content, "save": {"log_every": 1, "every": 2}}))
     assert again.steps == first.steps == 8
     assert again.metrics["eval_loss"] == pytest.approx(first.metrics["eval_loss"], rel=1e-6)
+    # A run of a version that did not know a key had its default.
+    saved_run = Path(content["output"]) / "run.yaml"
+    assert "whole_share: 0.0" in saved_run.read_text()
+    saved_run.write_text(saved_run.read_text().replace("  whole_share: 0.0\n", ""))
+    run.train(parse_config(content))
+    with pytest.raises(ConfigError, match=r"data\.whole_share was 0\.0 and is 0\.5"):
+        run.train(parse_config({**content, "data": {**content["data"], "whole_share": 0.5}}))
+
+
+def test_whole_images_are_for_training_only(content: dict[str, Any], tmp_path: Path) -> None:
+    """Nearly all rows whole: the log of training says so, evaluation prunes as ever."""
+    pruned = run.train(parse_config(content))
+    mixed = {**content, "output": str(tmp_path / "mixed"), "data": {**content["data"], "whole_share": 0.99}}
+    result = run.train(parse_config(mixed))
+    assert result.metrics["eval_retain_ratio"] == pruned.metrics["eval_retain_ratio"] < 0.9
+    logged = [
+        [
+            entry["retain_ratio"]
+            for entry in json.loads((folder / "trainer_state.json").read_text())["log_history"]
+            if "retain_ratio" in entry
+        ]
+        for folder in (result.output, pruned.output)
+    ]
+    assert min(logged[0]) == 1.0 > max(logged[1])
 
 
 @pytest.mark.parametrize(
@@ -205,6 +229,8 @@ def test_bad_rows_end_the_run_or_are_counted(content: dict[str, Any], tmp_path: 
         ({"data": {"train": ["a", {"path": "b", "weight": 1}]}}, "give every file a weight, or none"),
         ({"save": {"log_every": 3, "every": 4}}, "save.every must be a multiple of save.log_every"),
         ({"data": {"train": ["a"]}, "save": {"eval_every": 10}}, "save.eval_every needs data.eval"),
+        ({"data": {"train": ["a"], "whole_share": 1}}, "data.whole_share: Input should be less than 1; got 1"),
+        ({"data": {"train": ["a"], "whole_share": 0.5}, "prune": None}, "data.whole_share does nothing where prune is"),
         ({"output": None}, "output: Input should be a valid string; got None"),
         ({"distill": {"alpha": 1.5}}, "distill.alpha: Input should be less than or equal to 1; got 1.5"),
     ],

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from ..errors import ConfigError
-from .config import TrainConfig
+from .config import TrainConfig, parse_config
 
 #: Settings that may change between two parts of a run: they do not change what is learned.
 FREE = ("output", "data.workers", "data.check", "save", "device")
@@ -53,8 +53,9 @@ def guard_settings(output: Path, config: TrainConfig) -> None:
         before = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise ConfigError(f"{output} has checkpoints but no readable run.yaml; choose another output") from error
-    now = config.model_dump(mode="json")
-    for key, old, new in _differences(before, now):
+    # Read as a config, so that a key that is newer than the run has the value that it had without being written.
+    before = parse_config(before, str(path)).model_dump(mode="json")
+    for key, old, new in _differences(before, config.model_dump(mode="json")):
         if not any(key == free or key.startswith(f"{free}.") for free in FREE):
             raise ConfigError(
                 f"{output} holds a run with other settings: {key} was {old!r} and is {new!r}; restore it, or choose "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -63,9 +64,11 @@ class ChatCollator:
             through images or answers.
         teacher: add ``teacher``, the batch with whole images, for :class:`~pixelprune.train.DistillationTrainer`.
         last_answer: learn the last answer of each conversation only.
+        whole_share: share of the conversations, 0 to 1, whose images are not pruned, so that the model goes on reading
+            whole images too. Which ones follows from their content: a row is seen the same way each time.
 
     Raises:
-        ConfigError: the processor is none of ours, or ``max_length`` is no number of tokens.
+        ConfigError: the processor is none of ours, ``max_length`` is no number of tokens, or ``whole_share`` no share.
         UnsupportedModelError: packing with a recurrent family, whose state would cross the boundaries.
     """
 
@@ -77,11 +80,14 @@ class ChatCollator:
         max_length: int | None = None,
         teacher: bool = False,
         last_answer: bool = False,
+        whole_share: float = 0.0,
     ) -> None:
         if not hasattr(processor, "prune") or not hasattr(processor, "last_report"):
             raise ConfigError(f"ChatCollator needs a PrunedProcessor; got {type(processor).__name__}")
         if max_length is not None and max_length < 1:
             raise ConfigError(f"max_length must be at least 1 token; got {max_length}")
+        if not 0 <= whole_share <= 1:
+            raise ConfigError(f"whole_share must be between 0 and 1; got {whole_share}")
         if packing and processor.family.recurrent:
             raise UnsupportedModelError(
                 f"packing is not supported for {processor.family.model_type}: its recurrent layers carry their state "
@@ -89,22 +95,23 @@ class ChatCollator:
             )
         self.packing, self.max_length, self.last_answer = packing, max_length, last_answer
         self.processor = processor
-        self.whole = _whole_twin(processor) if teacher else None
+        self.whole = _whole_twin(processor)
+        self.teacher, self.whole_share = teacher, whole_share
 
     def __call__(self, rows: Sequence[Any]) -> dict[str, Any]:
         """A batch of rows."""
         samples = [row if isinstance(row, Encoded) else self.encode(row) for row in rows]
         batch = self._join(samples)
-        if self.whole is not None:
+        if self.teacher:
             if any(sample.teacher is None for sample in samples):
                 raise ConfigError("rows were encoded without a teacher, by another collator")
             batch["teacher"] = self._join([sample.teacher for sample in samples if sample.teacher is not None])
         return batch
 
-    def padded(self) -> ChatCollator:
-        """The same collator without packing, for evaluation, which looks at rows one by one."""
+    def for_evaluation(self) -> ChatCollator:
+        """The same collator without packing, since evaluation looks at rows one by one, and with all images pruned."""
         other = copy.copy(self)
-        other.packing = False
+        other.packing, other.whole_share = False, 0.0
         return other
 
     def encode(self, row: Conversation | Mapping[str, Any]) -> Encoded:
@@ -119,8 +126,10 @@ class ChatCollator:
         spans = spans[-1:] if self.last_answer else spans
         try:
             images = [_read(image) for image in row.images]
-            student = self._encode(self.processor, text, spans, images)
-            whole = None if self.whole is None else self._encode(self.whole, text, spans, images)
+            keep_whole = self.whole_share > 0 and _draw(text, images) < self.whole_share
+            processor = self.whole if keep_whole else self.processor
+            student = self._encode(processor, text, spans, images)
+            whole = self._encode(self.whole, text, spans, images) if self.teacher else None
         except UnsupportedModelError:
             raise
         except (PixelPruneError, ValueError) as error:  # transformers refuses elongated images with a ValueError
@@ -192,6 +201,14 @@ def _whole_twin(processor: Any) -> Any:
     twin.image_processor = copy.copy(processor.image_processor)
     twin.prune = None
     return twin
+
+
+def _draw(text: str, images: list[Image.Image]) -> float:
+    """A number from 0 up to 1 that looks random and depends on the content alone."""
+    digest = zlib.crc32(text.encode())
+    for image in images:
+        digest = zlib.crc32(image.tobytes(), digest)
+    return digest / 2**32
 
 
 def _read(image: Path | Image.Image) -> Image.Image:

@@ -37,6 +37,7 @@ class Data(_Section):
         skip_bad_rows: leave out rows that cannot be used, and count them; otherwise the first one ends the run.
         check: look at all rows before the run begins.
         last_answer: learn only the last answer of each conversation.
+        whole_share: share of the training conversations whose images are not pruned.
         packing: put the rows of a batch behind one another instead of padding them.
         max_length: tokens; a longer conversation is a bad row.
         workers: processes that read and prune images beside the training.
@@ -47,6 +48,7 @@ class Data(_Section):
     skip_bad_rows: bool = False
     check: bool = True
     last_answer: bool = False
+    whole_share: float = Field(default=0.0, ge=0, lt=1)
     packing: bool = False
     max_length: int | None = Field(default=None, ge=1)
     workers: int = Field(default=0, ge=0)
@@ -219,6 +221,8 @@ def _check(config: TrainConfig, where: str) -> None:
         raise ConfigError(f"{where}: data.train: name at least one JSONL file")
     if any(weighted) and not all(weighted):
         raise ConfigError(f"{where}: data.train: give every file a weight, or none")
+    if config.data.whole_share and config.prune is None:
+        raise ConfigError(f"{where}: data.whole_share does nothing where prune is null; leave one of them out")
     if config.save.every % config.save.log_every:
         raise ConfigError(
             f"{where}: save.every must be a multiple of save.log_every, so that a run that goes on from a checkpoint "

@@ -128,8 +128,9 @@ def build_trainer(config: TrainConfig) -> PruneTrainer:
         max_length=data.max_length,
         teacher=config.distill is not None,
         last_answer=data.last_answer,
+        whole_share=data.whole_share,
     )
-    rows: dict[str, Any] = {"prepare": collator.encode, "skip_bad_rows": data.skip_bad_rows, "check": data.check}
+    rows: dict[str, Any] = {"skip_bad_rows": data.skip_bad_rows, "check": data.check}
     weights = [file.weight for file in data.train if file.weight is not None]
     own: dict[str, Any] = {} if config.distill is None else {
         "teacher": teacher, "alpha": config.distill.alpha, "temperature": config.distill.temperature
@@ -139,8 +140,10 @@ def build_trainer(config: TrainConfig) -> PruneTrainer:
         model,
         args,
         collator,
-        train_dataset=Conversations([file.path for file in data.train], weights=weights or None, **rows),
-        eval_dataset=Conversations(data.eval, **rows) if data.eval else None,
+        train_dataset=Conversations(
+            [file.path for file in data.train], weights=weights or None, prepare=collator.encode, **rows
+        ),
+        eval_dataset=Conversations(data.eval, prepare=collator.for_evaluation().encode, **rows) if data.eval else None,
         processing_class=processor,
         **own,
     )

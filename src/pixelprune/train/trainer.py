@@ -158,10 +158,10 @@ class PruneTrainer(Trainer):
         return {name: float(value) for name, value in metrics.items()}
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
-        """Evaluation looks at rows one by one, so it does not pack them."""
+        """Evaluation does not pack rows, see :meth:`ChatCollator.for_evaluation`."""
         collator = self.data_collator
         if isinstance(collator, ChatCollator) and collator.packing:
-            self.data_collator = collator.padded()
+            self.data_collator = collator.for_evaluation()
         try:
             return super().get_eval_dataloader(eval_dataset)
         finally:

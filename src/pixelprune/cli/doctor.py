@@ -72,15 +72,13 @@ def _check_core(console: Console) -> bool:
 
 
 def _check_hf(console: Console) -> bool:
-    from rich.markup import escape
-
     try:
         import torch
 
         from ..hf.families import FAMILIES
         from ..hf.selfcheck import TOLERANCE, check_family
     except Exception as error:
-        console.print(f"[red]✗[/] engine hf: cannot be imported: {escape(f'{type(error).__name__}: {error}')}")
+        _failed(console, "engine hf: cannot be imported", error)
         return False
     quiet_libraries()
     torch.set_num_threads(1)  # tiny tensors: more threads only wait for each other
@@ -90,10 +88,7 @@ def _check_hf(console: Console) -> bool:
         try:
             result = check_family(model_type)
         except Exception as error:  # whatever goes wrong in a family is what the doctor is there to tell
-            console.print(
-                f"[red]✗[/] {model_type}: {type(error).__name__}: {escape(' '.join(str(error).split()))}",
-                soft_wrap=True,
-            )
+            _failed(console, model_type, error)
             right = False
             continue
         right = right and result.passed
@@ -121,9 +116,7 @@ def _check_reader(console: Console) -> bool:
             reader.answer([open_image(EXAMPLE.image)], EXAMPLE.question, mode, 40) for mode in ("whole", "pruned")
         ]
     except Exception as error:  # as above
-        console.print(
-            f"[red]✗[/] reader: {type(error).__name__}: {escape(' '.join(str(error).split()))}", soft_wrap=True
-        )
+        _failed(console, "reader", error)
         return False
     whole, pruned = answers
     right = whole.text == pruned.text == EXAMPLE.answer
@@ -153,8 +146,7 @@ def _check_vllm(console: Console) -> bool:
         chosen = vllm.envs.VLLM_PLUGINS
         missing = seams.find_missing()
     except Exception as error:
-        reason = escape(f"{type(error).__name__}: {' '.join(str(error).split())}")
-        console.print(f"[red]✗[/] engine vllm: cannot be imported: {reason}", soft_wrap=True)
+        _failed(console, "engine vllm: cannot be imported", error)
         return False
     if not entry_points(group="vllm.general_plugins", name="pixelprune"):
         missing.append("the plugin among the entry points (install pixelprune anew)")
@@ -168,3 +160,10 @@ def _check_vllm(console: Console) -> bool:
 
 def _mark(right: bool) -> str:
     return "[green]✓[/]" if right else "[red]✗[/]"
+
+
+def _failed(console: Console, what: str, error: Exception) -> None:
+    from rich.markup import escape
+
+    reason = " ".join(f"{type(error).__name__}: {error}".split())
+    console.print(f"{_mark(False)} {what}: {escape(reason)}", soft_wrap=True)

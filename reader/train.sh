@@ -4,27 +4,39 @@
 set -eu
 python=$1
 out=out/reader
-processes=$(nproc)
 export OMP_NUM_THREADS=1
 mkdir -p "$out"
 
-pages() { # pages NAME BASE SMALLEST LARGEST STEPS [more]: a stage on pages of such sides, with a process per core
+each_core() { # a module in a process per core
+    "$python" -m torch.distributed.run --standalone --nproc-per-node "$(nproc)" -m "$@"
+}
+
+pages() { # pages NAME BASE SMALLEST LARGEST STEPS [more]: a stage on whole pages of such sides
     name=$1 base=$2 smallest=$3 largest=$4 steps=$5
     shift 5
-    "$python" -m torch.distributed.run --standalone --nproc-per-node "$processes" -m reader.pretrain_pages \
-        --state "$out/$name.pt" --base "$out/$base.pt" --sides "$smallest" "$largest" --steps "$steps" "$@"
+    each_core reader.pretrain_pages --state "$out/$name.pt" --base "$out/$base.pt" \
+        --sides "$smallest" "$largest" --steps "$steps" "$@"
+}
+
+data() { # data NAME [more]: pages and questions as files, moved to their place when they are complete
+    name=$1
+    shift
+    [ -d "$out/$name" ] && return
+    "$python" -m reader.data --out "$out/$name.part" --sides 192 640 "$@"
+    mv "$out/$name.part" "$out/$name"
 }
 
 "$python" -m reader.pretrain_dense --state "$out/dense.pt" --steps 3000 --batch 32 --lr 3e-3
 pages small dense 160 320 1500 --lr 2e-3 --decay 0.001 --dense 0.2
-pages large small 160 384 1500 --lr 1.3e-3 --decay 0.8 --dense 0.5
+pages medium small 160 384 1000 --lr 1.3e-3 --decay 0.8 --dense 0.5
+pages large medium 192 640 1080 --lr 1.2e-3 --decay 0.95 --dense 0.5 --questions 10
 "$python" -m reader.export --state "$out/large.pt" --out "$out/base"
 
-[ -d "$out/train" ] || "$python" -m reader.data --out "$out/train" --pages 9600 --seed 1 --sides 160 384
-[ -d "$out/held-out" ] || "$python" -m reader.data --out "$out/held-out" --pages 400 --seed 2 --sides 160 384 --split test
+data train --pages 4000 --seed 1 --questions 6
+data held-out --pages 150 --seed 2 --split test
+each_core pixelprune train reader/pruned.yaml
+each_core pixelprune train reader/distilled.yaml
 unset OMP_NUM_THREADS
-"$python" -m pixelprune train reader/pruned.yaml
-"$python" -m pixelprune train reader/distilled.yaml
 "$python" -m reader.evaluate --model base="$out/base" --model pruned="$out/pruned" --model distilled="$out/distilled" \
-    --pages 360 --sides 160 384 --out "$out/proof"
+    --pages 260 --sides 192 640 --out "$out/proof"
 "$python" -m reader.table "$out/proof"

@@ -10,6 +10,8 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from pixelprune import PruneConfig, select
+
 from . import fonts, pages
 from .page import Page
 from .tasks import Question, Task
@@ -23,6 +25,7 @@ class Batch:
     """Pages of one size with packed questions. ``ids`` and what follows are (batch, length)."""
 
     images: NDArray[np.uint8]  # (batch, height, width, 3)
+    kept: NDArray[np.int64]  # (batch, blocks): the blocks of each page that are seen, -1 behind them
     characters: NDArray[np.int64]  # dense labels, see canvas.Canvas.labels
     ids: NDArray[np.int64]
     wanted: NDArray[np.int64]  # the answer token to be predicted at each place, -1 elsewhere
@@ -63,21 +66,30 @@ def image_positions(start: int, rows: int, columns: int) -> NDArray[np.int64]:
     return np.stack([np.full_like(row, start), row + start, column + start])
 
 
-def pack(sheets: list[Page], chosen: list[list[Question]]) -> Batch:
-    """Lay out pages of one size with their questions."""
+def blocks(sheet: Page, rng: random.Random, pruned: float) -> NDArray[np.int64]:
+    """The blocks that are kept of a page: all, or, with the probability ``pruned``, those of some usual setting."""
+    if pruned and rng.random() < pruned:
+        config = PruneConfig(
+            rng.choice(("pred2d", "pred2d", "adaptive", "raster")), threshold=rng.choice((0, 0, 0.02, 0.05))
+        )
+        return select(np.asarray(sheet.image), config, block_size=32).kept_indices
+    return np.arange(sheet.width // 32 * (sheet.height // 32))
+
+
+def pack(sheets: list[Page], chosen: list[list[Question]], kept: list[NDArray[np.int64]]) -> Batch:
+    """Lay out pages of one size, what is kept of each, and their questions."""
     tok = _tokenizer()
     width, height = sheets[0].width, sheets[0].height
     rows, columns = height // 32, width // 32
     head = tok(PREFIX, add_special_tokens=False).input_ids
     pad, image, end = (tok.convert_tokens_to_ids(t) for t in ("<|endoftext|>", "<|image_pad|>", "<|vision_end|>"))
-    prefix = [*head, *[image] * (rows * columns), end]
     start = len(head)
     after = start + max(rows, columns)
-    coordinates = np.concatenate(
-        [np.tile(np.arange(start), (3, 1)), image_positions(start, rows, columns), np.full((3, 1), after)], axis=1
-    )
+    grid = image_positions(start, rows, columns)
     lines = []
-    for questions in chosen:
+    for questions, seen in zip(chosen, kept, strict=True):
+        prefix = [*head, *[image] * len(seen), end]
+        coordinates = np.concatenate([np.tile(np.arange(start), (3, 1)), grid[:, seen], np.full((3, 1), after)], axis=1)
         ids, wanted, segment, places = list(prefix), [-1] * len(prefix), [0] * len(prefix), [coordinates]
         for number, question in enumerate(questions, 1):
             asked = tok(question.text + MIDDLE, add_special_tokens=False).input_ids
@@ -93,10 +105,12 @@ def pack(sheets: list[Page], chosen: list[list[Question]]) -> Batch:
     def padded(index: int, value: int) -> NDArray[np.int64]:
         return np.array([line[index] + [value] * (length - len(line[index])) for line in lines])
 
+    widest = max(map(len, kept))
     positions = [np.pad(line[3], ((0, 0), (0, length - line[3].shape[1]))) for line in lines]
     task = [[TASKS.index(q.task) for q in qs] + [-1] * (most - len(qs)) for qs in chosen]
     return Batch(
         np.stack([np.asarray(sheet.image) for sheet in sheets]),
+        np.stack([np.pad(seen, (0, widest - len(seen)), constant_values=-1) for seen in kept]),
         np.stack([sheet.labels() for sheet in sheets]),
         padded(0, pad),
         padded(1, -1),
@@ -114,8 +128,10 @@ def make(
     questions: int,
     split: fonts.Split = "train",
     sizes: tuple[int, int] = (18, 26),
+    pruned: float = 0.0,
 ) -> Batch:
     """A batch that depends on its arguments alone."""
     rng = random.Random(seed)
     sheets = [pages.as_seen(rng, width, height, split, sizes) for _ in range(count)]
-    return pack(sheets, [choose(sheet, rng, questions) for sheet in sheets])
+    chosen = [choose(sheet, rng, questions) for sheet in sheets]
+    return pack(sheets, chosen, [blocks(sheet, rng, pruned) for sheet in sheets])

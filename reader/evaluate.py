@@ -66,6 +66,8 @@ def variants(models: list[str]) -> list[Variant]:
             ways.append(Variant(f"whole, {model}", model, None))
             for threshold in (0.0, 0.02, 0.05):
                 ways.append(Variant(f"pred2d {threshold:g}, {model}", model, PruneConfig(threshold=threshold)))
+            ways.append(Variant(f"adaptive 0, {model}", model, PruneConfig("adaptive")))
+            ways.append(Variant(f"pred2d 0, padded, {model}", model, PruneConfig(), "padded"))
     return ways
 
 

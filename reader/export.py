@@ -14,7 +14,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 
 from . import model
 
-SMALLEST, LARGEST = 160 * 160, 512 * 512  # pixels; other pages are scaled to them
+SMALLEST, LARGEST = 160 * 160, 640 * 640  # pixels; other pages are scaled to them
 
 
 def export(state: Path, folder: Path) -> None:

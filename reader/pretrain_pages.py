@@ -1,4 +1,4 @@
-"""Stage 2: the whole model learns to answer questions about pages, small ones first. It sees whole images only.
+"""Stage 2: the whole model learns to answer questions about pages, small ones first, whole or with pruned images.
 
     python -m reader.pretrain_pages --state OUT/pages.pt --base OUT/dense.pt --sides 96 192 --steps 1500
 
@@ -40,9 +40,12 @@ class Reader(nn.Module):
         self.head = nn.Linear(width, 4 * canvas.SLOTS * (len(canvas.ALPHABET) + 1))
 
     def forward(self, batch: conversation.Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits at the places that predict answers (count, vocabulary), their tokens, and the dense logits."""
+        """Logits at the places that predict answers (count, vocabulary), their tokens, and the dense logits of the kept
+        blocks (1, count, 4, slots, characters)."""
         ids, wanted = torch.from_numpy(batch.ids), torch.from_numpy(batch.wanted)
-        features, deep = tower.encode(self.full.model.visual, torch.from_numpy(batch.images))
+        kept = torch.from_numpy(batch.kept)
+        encoded, deep = tower.encode(self.full.model.visual, torch.from_numpy(batch.images), kept)
+        features = encoded[kept >= 0]
         where = ids == self.full.config.image_token_id
         embedded = self.full.get_input_embeddings()(ids)
         embedded = embedded.masked_scatter(where[..., None], features)
@@ -51,11 +54,17 @@ class Reader(nn.Module):
             position_ids=torch.from_numpy(batch.positions),
             attention_mask=attention.additive(mask(torch.from_numpy(batch.segment)), embedded.dtype),
             visual_pos_masks=where,
-            deepstack_visual_embeds=[layer.flatten(0, 1) for layer in deep],
+            deepstack_visual_embeds=[layer[kept >= 0] for layer in deep],
             use_cache=False,
         ).last_hidden_state
         asked = wanted >= 0
-        return self.full.lm_head(hidden[asked]), wanted[asked], slots(self.head(features))
+        return self.full.lm_head(hidden[asked]), wanted[asked], slots(self.head(features)[None])
+
+
+def characters(batch: conversation.Batch) -> Tensor:
+    """What the dense logits should say, (1, count, 4, slots)."""
+    row, place = (torch.from_numpy(a) for a in np.nonzero(batch.kept >= 0))
+    return targets(torch.from_numpy(batch.characters))[row, torch.from_numpy(batch.kept)[row, place]][None]
 
 
 def mask(segment: Tensor) -> Tensor:
@@ -72,8 +81,10 @@ def size_of(step: int, sides: tuple[int, int]) -> tuple[int, int]:
 
 def job(step: int, args: argparse.Namespace) -> tuple[object, ...]:
     width, height = size_of(step, args.sides)
-    count = max(2, args.tokens // (width * height // 1024 + 28 * args.questions))
-    return (10_000_000 * (1 + rank()) + step, count, width, height, args.questions, "train", tuple(args.fonts))
+    seen = 1 - 0.4 * args.pruned  # of the blocks, about
+    count = max(2, int(args.tokens / (seen * width * height / 1024 + 28 * args.questions)))
+    seed = 10_000_000 * (1 + rank()) + step
+    return (seed, count, width, height, args.questions, "train", tuple(args.fonts), args.pruned)
 
 
 def exact(logits: Tensor, truth: Tensor, batch: conversation.Batch) -> dict[str, list[bool]]:
@@ -145,6 +156,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--sides", type=int, nargs=2, required=True, help="smallest and largest side in pixels")
     parser.add_argument("--fonts", type=int, nargs=2, default=(18, 26))
+    parser.add_argument("--pruned", type=float, default=0.0, help="share of the pages that are pruned")
     parser.add_argument("--tokens", type=int, default=5000, help="of a batch, about")
     parser.add_argument("--questions", type=int, default=8, help="of a page at most")
     parser.add_argument("--lr", type=float, default=2e-3)
@@ -159,13 +171,13 @@ def main() -> None:
     step = load(reader, optimizer, args)
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         ahead = [pool.submit(conversation.make, *job(n, args)) for n in range(step, step + 4)]
-        start, answers, characters, counts = time.time(), [], [], defaultdict(list)
+        start, answers, accuracies, counts = time.time(), [], [], defaultdict(list)
         while step < args.steps:
             batch = ahead.pop(0).result()
             ahead.append(pool.submit(conversation.make, *job(step + 4, args)))
             logits, truth, dense = reader(batch)
             answer = F.cross_entropy(logits.float(), truth)
-            character, accuracy = loss_and_accuracy(dense, targets(torch.from_numpy(batch.characters)))
+            character, accuracy = loss_and_accuracy(dense, characters(batch))
             (answer + args.dense * character).backward()
             share_gradients(reader)
             warm = min(1.0, (step + 1) / 50)
@@ -173,18 +185,18 @@ def main() -> None:
             optimizer.step(warm * left)
             step += 1
             answers.append(answer.item())
-            characters.append(accuracy)
+            accuracies.append(accuracy)
             for task, each in exact(logits, truth, batch).items():
                 counts[task] += each
             counts["near"] += near(logits, truth, batch, reader.tokenizer)
             if step % 20 == 0 and rank() == 0:
                 shares = " ".join(f"{t} {sum(c) / len(c):.2f}" for t, c in sorted(counts.items()) if c)
                 print(
-                    f"{step} loss {sum(answers) / 20:.3f} characters {sum(characters) / 20:.3f} | {shares} | "
+                    f"{step} loss {sum(answers) / 20:.3f} characters {sum(accuracies) / 20:.3f} | {shares} | "
                     f"{(time.time() - start) / 20:.2f} s/step",
                     flush=True,
                 )
-                start, answers, characters, counts = time.time(), [], [], defaultdict(list)
+                start, answers, accuracies, counts = time.time(), [], [], defaultdict(list)
             if rank() == 0 and (step % args.save_every == 0 or step == args.steps):
                 torch.save(optimizer.state() | {"step": step}, args.state.with_suffix(".tmp"))
                 args.state.with_suffix(".tmp").rename(args.state)

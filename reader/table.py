@@ -42,6 +42,8 @@ def table(folder: Path, by_task: bool = False) -> str:
         kept[result["variant"]][result["page"]] = result["kept"]
         if result["variant"] == "whole":
             whole[result["page"]] = result["total"]
+        else:  # an image that was resized before has fewer blocks than the page
+            whole[result["page"]] = max(whole.get(result["page"], 0), result["total"])
     times = json.loads((folder / "times.json").read_text()) if (folder / "times.json").exists() else {}
     columns = ["reading", *READING, "grounding"] if by_task else ["reading", "grounding"]
     lines = [

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers.vision_utils import get_vision_interpolation_indices_and_weights, get_vision_position_ids
 
-from .attention import attend
+from .attention import additive, attend
 
 
 def patches(images: Tensor, patch: int = 16, merge: int = 2) -> Tensor:
@@ -39,21 +39,35 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return x * cos + torch.cat((-second, first), dim=-1) * sin
 
 
-def encode(visual: Any, images: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """Features of the merged blocks and the deepstack features, each (batch, blocks, out_hidden_size)."""
+def encode(visual: Any, images: Tensor, kept: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
+    """Features of the merged blocks and the deepstack features, each (batch, blocks, out_hidden_size).
+
+    Args:
+        kept: int64 (batch, blocks): the blocks of each image that are encoded, the others left out; -1 fills the rows
+            of images with fewer, and features there mean nothing. All blocks by default.
+    """
     batch, height, width, _ = images.shape
     weight = visual.patch_embed.proj.weight
     indices, weights, positions = _geometry(height // 16, width // 16, visual.num_grid_per_side)
+    x = patches(images)
+    placed = (visual.pos_embed(indices) * weights[:, :, None].to(weight.dtype)).sum(1)
+    cos, sin = (part.to(weight.dtype) for part in visual.rotary_pos_emb(placed, positions))
+    mask = None
+    if kept is not None:
+        there = (kept >= 0).repeat_interleave(4, dim=1)
+        chosen = (kept.clamp_min(0)[:, :, None] * 4 + torch.arange(4)).flatten(1)  # patches of a block lie together
+        x = x.gather(1, chosen[:, :, None].expand(-1, -1, x.shape[2]))
+        placed, cos, sin = placed[chosen], cos[chosen][:, None], sin[chosen][:, None]
+        if not there.all():
+            mask = additive(there[:, None, None], weight.dtype)
     # The two temporal slices of a still image are the same, so their kernels add up.
-    x = F.linear(patches(images).to(weight.dtype), weight.sum(2).flatten(1), visual.patch_embed.proj.bias)
-    x = x + (visual.pos_embed(indices) * weights[:, :, None].to(weight.dtype)).sum(1)
-    cos, sin = (part.to(x.dtype) for part in visual.rotary_pos_emb(x, positions))
+    x = F.linear(x.to(weight.dtype), weight.sum(2).flatten(1), visual.patch_embed.proj.bias) + placed
     count, heads = x.shape[1], visual.config.num_heads
     deep = []
     for index, block in enumerate(visual.blocks):
         qkv = block.attn.qkv(block.norm1(x)).view(batch, count, 3, heads, -1).permute(2, 0, 3, 1, 4)
         q, k, v = qkv.unbind(0)
-        seen = attend(_rotate(q, cos, sin), _rotate(k, cos, sin), v)
+        seen = attend(_rotate(q, cos, sin), _rotate(k, cos, sin), v, mask)
         x = x + block.attn.proj(seen.transpose(1, 2).reshape(batch, count, -1))
         x = x + block.mlp(block.norm2(x))
         if index in visual.deepstack_visual_indexes:

@@ -29,7 +29,7 @@ data() { # data NAME [more]: pages and questions as files, moved to their place 
 "$python" -m reader.pretrain_dense --state "$out/dense.pt" --steps 3000 --batch 32 --lr 3e-3
 pages small dense 160 320 1500 --lr 2e-3 --decay 0.001 --dense 0.2
 pages medium small 160 384 1000 --lr 1.3e-3 --decay 0.8 --dense 0.5
-pages large medium 192 640 1080 --lr 1.2e-3 --decay 0.95 --dense 0.5 --questions 10
+pages large medium 192 640 960 --lr 1.2e-3 --decay 0.95 --dense 0.5 --questions 10
 "$python" -m reader.export --state "$out/large.pt" --out "$out/base"
 
 data train --pages 4000 --seed 1 --questions 6
@@ -38,5 +38,5 @@ each_core pixelprune train reader/pruned.yaml
 each_core pixelprune train reader/distilled.yaml
 unset OMP_NUM_THREADS
 "$python" -m reader.evaluate --model base="$out/base" --model pruned="$out/pruned" --model distilled="$out/distilled" \
-    --pages 260 --sides 192 640 --out "$out/proof"
+    --pages 256 --sides 192 640 --out "$out/proof"
 "$python" -m reader.table "$out/proof"

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from pixelprune.hf import oracle
 from pixelprune.hf.tiny import sharpen
 from reader import attention, conversation, model, pretrain_pages, tower
 
@@ -71,6 +72,73 @@ def test_controls_of_packing(reader, batch, fault):
         logits, _, _ = reader(broken)
     wanted = by_stock_model(reader, batch)
     assert (logits - wanted).abs().max() > 1e-2 * wanted.abs().max()
+
+
+@pytest.fixture(scope="module")
+def pruned():
+    """Pages that keep different numbers of blocks, so that one has rows that mean nothing."""
+    batch = conversation.make(9, 3, 192, 160, 3, pruned=1.0)
+    counts = (batch.kept >= 0).sum(1)
+    assert len(set(counts.tolist())) > 1 and counts.max() < 30
+    return batch
+
+
+def by_oracle(reader, batch) -> torch.Tensor:
+    """Logits of every question alone, by the slow twin of the pruned model, which shares no code with the tower."""
+    image = reader.full.config.image_token_id
+    reader.full.model.language_model.set_attn_implementation("sdpa")
+    found = []
+    for line, kept in enumerate(batch.kept):
+        kept = torch.from_numpy(kept[kept >= 0])
+        pixels = stock_pixels(torch.from_numpy(batch.images[line : line + 1]))
+        for number in range(1, batch.segment.max() + 1):
+            if not (batch.segment[line] == number).any():
+                continue
+            here = (batch.segment[line] == 0) | (batch.segment[line] == number)
+            ids = batch.ids[line][here]
+            first = int(np.argmax(ids == image))
+            full = np.concatenate([ids[:first], np.full(len(pixels) // 4, image), ids[first + len(kept) :]])
+            inputs = oracle.FullInputs(
+                torch.from_numpy(full),
+                pixels,
+                torch.tensor([[1, batch.images.shape[1] // 16, batch.images.shape[2] // 16]]),
+                [kept],
+            )
+            with torch.no_grad():
+                logits = oracle.logits(reader.full, inputs)
+            found.append(logits[torch.from_numpy(batch.wanted[line][here] >= 0)])
+    reader.full.model.language_model.set_attn_implementation(attention.NAME)
+    return torch.cat(found)
+
+
+def test_pruned_pages_equal_the_oracle(reader, pruned):
+    with torch.no_grad():
+        logits, _, dense = reader(pruned)
+    wanted = by_oracle(reader, pruned)
+    assert (logits - wanted).abs().max() < 2e-4 * wanted.abs().max()
+    assert dense.shape[:3] == pretrain_pages.characters(pruned).shape[:3] == (1, (pruned.kept >= 0).sum(), 4)
+
+
+def test_control_of_pruned_pages(reader, pruned):
+    """One block in another's place: the positions no longer fit."""
+    kept = pruned.kept.copy()
+    kept[0, 0] = next(n for n in range(30) if n not in kept[0])
+    with torch.no_grad():
+        logits, _, _ = reader(dataclasses.replace(pruned, kept=kept))
+    wanted = by_oracle(reader, pruned)
+    assert (logits - wanted).abs().max() > 1e-2 * wanted.abs().max()
+
+
+def test_the_dense_labels_of_pruned_pages_are_those_of_their_blocks(pruned):
+    wanted = pretrain_pages.characters(pruned)[0]
+    place = 0
+    for line, kept in enumerate(pruned.kept):
+        for block in kept[kept >= 0]:
+            y, x = 2 * (block // 6), 2 * (block % 6)
+            patches = [pruned.characters[line, y + dy, x + dx] for dy in (0, 1) for dx in (0, 1)]
+            assert np.array_equal(wanted[place].numpy(), np.stack(patches))
+            place += 1
+    assert place == len(wanted) and wanted.any()
 
 
 def test_the_quick_tower_equals_the_stock_one(reader, batch):

@@ -73,9 +73,13 @@ def test_resizing_moves_boxes_and_labels_along():
 def test_the_seed_decides():
     first, again = (conversation.make(5, 3, 160, 128, 4) for _ in range(2))
     other = conversation.make(6, 3, 160, 128, 4)
-    for name in ("images", "characters", "ids", "wanted", "segment", "positions", "task"):
+    for name in ("images", "kept", "characters", "ids", "wanted", "segment", "positions", "task"):
         assert np.array_equal(getattr(first, name), getattr(again, name))
     assert not np.array_equal(first.images, other.images)
+    # Pruning takes blocks away and nothing else.
+    pruned = conversation.make(5, 3, 160, 128, 4, pruned=1.0)
+    assert np.array_equal(first.images, pruned.images)
+    assert (first.kept >= 0).all() and (pruned.kept >= 0).sum() < first.kept.size
     assert all(np.array_equal(a, b) for a, b in zip(dense.batch(1, 2, 64, 64), dense.batch(1, 2, 64, 64), strict=True))
 
 

@@ -11,11 +11,12 @@ each_core() { # a module in a process per core
     "$python" -m torch.distributed.run --standalone --nproc-per-node "$(nproc)" -m "$@"
 }
 
-pages() { # pages NAME BASE SMALLEST LARGEST STEPS [more]: a stage on whole pages of such sides
+pages() { # pages NAME BASE SMALLEST LARGEST STEPS [more]: a stage on pages of such sides, and the model that it ends with
     name=$1 base=$2 smallest=$3 largest=$4 steps=$5
     shift 5
     each_core reader.pretrain_pages --state "$out/$name.pt" --base "$out/$base.pt" \
         --sides "$smallest" "$largest" --steps "$steps" "$@"
+    "$python" -m reader.export --state "$out/$name.pt" --out "$out/$name"
 }
 
 data() { # data NAME [more]: pages and questions as files, moved to their place when they are complete
@@ -30,13 +31,14 @@ data() { # data NAME [more]: pages and questions as files, moved to their place 
 pages small dense 160 320 1500 --lr 2e-3 --decay 0.001 --dense 0.2
 pages medium small 160 384 1000 --lr 1.3e-3 --decay 0.8 --dense 0.5
 pages large medium 192 640 960 --lr 1.2e-3 --decay 0.95 --dense 0.5 --questions 10
-"$python" -m reader.export --state "$out/large.pt" --out "$out/base"
+# Until here it has seen whole images only; from here on three pages in four are pruned.
+pages mixed large 192 640 640 --lr 1.2e-3 --decay 0.9 --dense 0.3 --questions 12 --pruned 0.75
 
 data train --pages 4000 --seed 1 --questions 6
 data held-out --pages 150 --seed 2 --split test
 each_core pixelprune train reader/pruned.yaml
 each_core pixelprune train reader/distilled.yaml
 unset OMP_NUM_THREADS
-"$python" -m reader.evaluate --model base="$out/base" --model pruned="$out/pruned" --model distilled="$out/distilled" \
+"$python" -m reader.evaluate --model base="$out/large" --model mixed="$out/mixed" --model pruned="$out/pruned" --model distilled="$out/distilled" \
     --pages 256 --sides 192 640 --out "$out/proof"
 "$python" -m reader.table "$out/proof"

@@ -22,7 +22,7 @@ class Example:
     answer: str
 
 
-EXAMPLE = Example(Path(str(files(__package__) / "page.png")), "What text is at [92, 131]?", "Upper Invoice")
+EXAMPLE = Example(Path(str(files(__package__) / "page.png")), "Under card, which option is selected?", "Cash")
 
 
 def path() -> Path:

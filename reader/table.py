@@ -40,10 +40,9 @@ def table(folder: Path, by_task: bool = False) -> str:
             groups["grounding" if task == "point" else "reading"].append(right)
             groups[task].append(right)
         kept[result["variant"]][result["page"]] = result["kept"]
-        if result["variant"] == "whole":
+        # An image that was padded or resized before has other blocks than the page; without "whole", the first counts.
+        if result["variant"] == "whole" or result["page"] not in whole:
             whole[result["page"]] = result["total"]
-        else:  # an image that was resized before has fewer blocks than the page
-            whole[result["page"]] = max(whole.get(result["page"], 0), result["total"])
     times = json.loads((folder / "times.json").read_text()) if (folder / "times.json").exists() else {}
     columns = ["reading", *READING, "grounding"] if by_task else ["reading", "grounding"]
     lines = [

@@ -89,3 +89,8 @@ def test_the_table_counts_groups_and_goes_on(tmp_path) -> None:
     assert rows[2].startswith("| whole | 100.0% | 100.0% (51.0%-100.0%) | 75.0% (30.1%-95.4%) |")
     assert rows[3].startswith("| pred2d 0 | 50.0% | 0.0% (0.0%-49.0%) | 100.0% ")
     assert rows[-1] == "Questions: 4 reading, 4 grounding."
+    # Shares are of the page's own blocks, whatever a padded image has, in any order and also where nobody saw it whole.
+    padded = [{**line, "variant": "padded", "kept": 6, "total": 12} for line in lines[:4]]
+    for given, expected in (([*padded, *lines], "60.0%"), ([*lines, *padded], "60.0%"), (padded, "50.0%")):
+        (tmp_path / "answers.jsonl").write_text("\n".join(map(json.dumps, given)))
+        assert f"| padded | {expected} |" in table.table(tmp_path)

@@ -185,7 +185,7 @@ def first_token(model: Any, processor: Any, image: Image.Image, prune: PruneConf
 
 
 def equals_oracle(model: Any, processor: Any, image: Image.Image) -> int:
-    """How many greedy tokens the pruned model gives, at most ``STEPS``, if a slow twin that shares no code with it gives
+    """Greedy tokens of the pruned model, at most ``STEPS``, if a slow twin that shares no code with it gives
     the same; otherwise 0."""
     processor.prune = PruneConfig()
     inputs = processor(text=[QUESTION], images=[image], return_tensors="pt")

@@ -185,8 +185,8 @@ def first_token(model: Any, processor: Any, image: Image.Image, prune: PruneConf
 
 
 def equals_oracle(model: Any, processor: Any, image: Image.Image) -> int:
-    """Greedy tokens of the pruned model, at most ``STEPS``, if a slow twin that shares no code with it gives
-    the same; otherwise 0."""
+    """The number of greedy tokens, at most ``STEPS``, that the pruned model and a slow twin that shares no code with it
+    both give; 0 if they differ."""
     processor.prune = PruneConfig()
     inputs = processor(text=[QUESTION], images=[image], return_tensors="pt")
     answer = model.generate(**inputs, max_new_tokens=STEPS, do_sample=False)[0, inputs["input_ids"].shape[1] :]

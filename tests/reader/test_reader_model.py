@@ -31,25 +31,28 @@ def stock_pixels(images: torch.Tensor) -> torch.Tensor:
     return patches.view(-1, 3, 1, 256).expand(-1, 3, 2, 256).reshape(-1, 1536)
 
 
+def questions(batch):
+    """Every question alone: the line that it stands in, and which of its tokens are the page's or its own."""
+    for line, segment in enumerate(batch.segment):
+        for number in sorted(set(segment[segment > 0].tolist())):
+            yield line, (segment == 0) | (segment == number)
+
+
 def by_stock_model(reader, batch) -> torch.Tensor:
     """Logits of every question alone, by the stock forward."""
     found = []
     reader.full.model.language_model.set_attn_implementation("sdpa")
-    for line in range(len(batch.ids)):
-        for number in range(1, batch.segment.max() + 1):
-            here = (batch.segment[line] == 0) | (batch.segment[line] == number)
-            if not (batch.segment[line] == number).any():
-                continue
-            ids = torch.from_numpy(batch.ids[line][here])[None]
-            with torch.no_grad():
-                logits = reader.full(
-                    input_ids=ids,
-                    attention_mask=torch.ones_like(ids),
-                    mm_token_type_ids=(ids == reader.full.config.image_token_id).int(),
-                    pixel_values=stock_pixels(torch.from_numpy(batch.images[line : line + 1])),
-                    image_grid_thw=torch.tensor([[1, batch.images.shape[1] // 16, batch.images.shape[2] // 16]]),
-                ).logits[0]
-            found.append(logits[torch.from_numpy(batch.wanted[line][here] >= 0)])
+    for line, here in questions(batch):
+        ids = torch.from_numpy(batch.ids[line][here])[None]
+        with torch.no_grad():
+            logits = reader.full(
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                mm_token_type_ids=(ids == reader.full.config.image_token_id).int(),
+                pixel_values=stock_pixels(torch.from_numpy(batch.images[line : line + 1])),
+                image_grid_thw=torch.tensor([[1, batch.images.shape[1] // 16, batch.images.shape[2] // 16]]),
+            ).logits[0]
+        found.append(logits[torch.from_numpy(batch.wanted[line][here] >= 0)])
     reader.full.model.language_model.set_attn_implementation(attention.NAME)
     return torch.cat(found)
 
@@ -88,25 +91,16 @@ def by_oracle(reader, batch) -> torch.Tensor:
     image = reader.full.config.image_token_id
     reader.full.model.language_model.set_attn_implementation("sdpa")
     found = []
-    for line, kept in enumerate(batch.kept):
-        kept = torch.from_numpy(kept[kept >= 0])
+    for line, here in questions(batch):
+        kept = torch.from_numpy(batch.kept[line][batch.kept[line] >= 0])
         pixels = stock_pixels(torch.from_numpy(batch.images[line : line + 1]))
-        for number in range(1, batch.segment.max() + 1):
-            if not (batch.segment[line] == number).any():
-                continue
-            here = (batch.segment[line] == 0) | (batch.segment[line] == number)
-            ids = batch.ids[line][here]
-            first = int(np.argmax(ids == image))
-            full = np.concatenate([ids[:first], np.full(len(pixels) // 4, image), ids[first + len(kept) :]])
-            inputs = oracle.FullInputs(
-                torch.from_numpy(full),
-                pixels,
-                torch.tensor([[1, batch.images.shape[1] // 16, batch.images.shape[2] // 16]]),
-                [kept],
-            )
-            with torch.no_grad():
-                logits = oracle.logits(reader.full, inputs)
-            found.append(logits[torch.from_numpy(batch.wanted[line][here] >= 0)])
+        ids = batch.ids[line][here]
+        first = int(np.argmax(ids == image))
+        full = np.concatenate([ids[:first], np.full(len(pixels) // 4, image), ids[first + len(kept) :]])
+        grid = torch.tensor([[1, batch.images.shape[1] // 16, batch.images.shape[2] // 16]])
+        with torch.no_grad():
+            logits = oracle.logits(reader.full, oracle.FullInputs(torch.from_numpy(full), pixels, grid, [kept]))
+        found.append(logits[torch.from_numpy(batch.wanted[line][here] >= 0)])
     reader.full.model.language_model.set_attn_implementation(attention.NAME)
     return torch.cat(found)
 

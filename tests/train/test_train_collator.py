@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -165,7 +164,7 @@ def test_whole_and_teacher(folder: Path, processor: Any, pictures: Path) -> None
     assert processor.prune is not None
 
 
-def test_a_share_of_the_rows_stays_whole(processor: Any, pictures: Path) -> None:
+def test_a_share_of_the_rows_stays_whole(folder: Path, processor: Any, pictures: Path) -> None:
     """Each row as the one or the other collator makes it; by content, wherever it stands; none in evaluation."""
     given = [parse_row(row(user("form.png", f"Number {n}?"), answer("5")), f"rows:{n}", pictures) for n in range(200)]
     pruned = len(ChatCollator(processor).encode(given[0]).pixel_values)  # type: ignore[arg-type]
@@ -173,8 +172,8 @@ def test_a_share_of_the_rows_stays_whole(processor: Any, pictures: Path) -> None
     seen = [mixed.encode(conversation) for conversation in given]
     whole = [len(encoded.pixel_values) > pruned for encoded in seen]  # type: ignore[arg-type]
     assert 0.2 < sum(whole) / len(whole) < 0.4
-    twin = copy.copy(processor)
-    twin.image_processor, twin.prune = copy.copy(processor.image_processor), None
+    twin = load_processor(folder)
+    twin.prune = None
     for conversation, encoded, is_whole in zip(given[:20], seen, whole, strict=False):
         expected = ChatCollator(twin if is_whole else processor).encode(conversation)
         assert torch.equal(encoded.input_ids, expected.input_ids)
@@ -182,6 +181,10 @@ def test_a_share_of_the_rows_stays_whole(processor: Any, pictures: Path) -> None
         moved = replace(conversation, where="elsewhere:7")
         assert len(mixed.encode(moved).input_ids) == len(encoded.input_ids)
     assert all(len(mixed.for_evaluation().encode(c).pixel_values) == pruned for c in given[:20])  # type: ignore[arg-type]
+    taught = ChatCollator(processor, whole_share=0.3, teacher=True)
+    pairs = [taught.encode(conversation) for conversation in given[:20]]
+    assert [len(e.pixel_values) == len(e.teacher.pixel_values) for e in pairs] == whole[:20]  # type: ignore
+    assert all(len(e.teacher.pixel_values) > pruned for e in pairs)  # type: ignore[arg-type, union-attr]
     with pytest.raises(ConfigError, match=r"whole_share must be between 0 and 1; got 1\.5"):
         ChatCollator(processor, whole_share=1.5)
 

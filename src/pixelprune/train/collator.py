@@ -129,7 +129,9 @@ class ChatCollator:
             keep_whole = self.whole_share > 0 and _draw(text, images) < self.whole_share
             processor = self.whole if keep_whole else self.processor
             student = self._encode(processor, text, spans, images)
-            whole = self._encode(self.whole, text, spans, images) if self.teacher else None
+            whole = None
+            if self.teacher:
+                whole = student if keep_whole else self._encode(self.whole, text, spans, images)
         except UnsupportedModelError:
             raise
         except (PixelPruneError, ValueError) as error:  # transformers refuses elongated images with a ValueError

@@ -44,8 +44,12 @@ def _tokenizer() -> Any:
     return tokenizer()
 
 
-def choose(page: Page, rng: random.Random, count: int) -> list[Question]:
-    """Questions of a page, drawn so that each task has the same chance."""
+# How often each task is drawn for training: what takes the model longest to learn, most often.
+SHARES: dict[Task, int] = {"value": 2, "cell": 4, "line": 2, "state": 2, "text": 4, "point": 6}
+
+
+def choose(page: Page, rng: random.Random, count: int, shares: dict[Task, int] | None = None) -> list[Question]:
+    """Questions of a page, the next one's task drawn by ``shares``, or each task with the same chance."""
     by_task: dict[str, list[Question]] = {}
     for question in page.questions:
         by_task.setdefault(question.task, []).append(question)
@@ -53,7 +57,7 @@ def choose(page: Page, rng: random.Random, count: int) -> list[Question]:
         rng.shuffle(group)
     chosen = []
     while by_task and len(chosen) < count:
-        task = rng.choice(list(by_task))
+        task = rng.choice([task for task in by_task for _ in range(shares[task] if shares else 1)])
         chosen.append(by_task[task].pop())
         if not by_task[task]:
             del by_task[task]
@@ -133,5 +137,5 @@ def make(
     """A batch that depends on its arguments alone."""
     rng = random.Random(seed)
     sheets = [pages.as_seen(rng, width, height, split, sizes) for _ in range(count)]
-    chosen = [choose(sheet, rng, questions) for sheet in sheets]
+    chosen = [choose(sheet, rng, questions, SHARES) for sheet in sheets]
     return pack(sheets, chosen, [blocks(sheet, rng, pruned) for sheet in sheets])

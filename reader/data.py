@@ -13,15 +13,14 @@ from pathlib import Path
 from . import conversation, fonts, pages
 
 
-def rows_of(sheet: pages.Page, name: str, rng: random.Random, questions: int) -> dict[str, object]:
-    """One conversation about one image."""
-    turns: list[dict[str, object]] = []
-    for number, question in enumerate(conversation.choose(sheet, rng, questions)):
-        text = {"type": "text", "text": question.text}
-        content = [{"type": "image", "image": name}, text] if number == 0 else [text]
-        turns.append({"role": "user", "content": content})
-        turns.append({"role": "assistant", "content": [{"type": "text", "text": question.answer}]})
-    return {"messages": turns}
+def rows_of(sheet: pages.Page, name: str, rng: random.Random, questions: int) -> list[dict[str, object]]:
+    """A conversation for each question about one image, as the reader is asked: one at a time."""
+    rows: list[dict[str, object]] = []
+    for question in conversation.choose(sheet, rng, questions, conversation.SHARES):
+        asked = [{"type": "image", "image": name}, {"type": "text", "text": question.text}]
+        answer = [{"type": "text", "text": question.answer}]
+        rows.append({"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]})
+    return rows
 
 
 def write(folder: Path, count: int, seed: int, split: fonts.Split, sides: tuple[int, int], questions: int) -> None:
@@ -33,7 +32,7 @@ def write(folder: Path, count: int, seed: int, split: fonts.Split, sides: tuple[
             sheet = pages.page(rng, rng.randint(*sides), rng.randint(*sides), split)
             name = f"images/{number:05d}.png"
             sheet.image.save(folder / name)
-            file.write(json.dumps(rows_of(sheet, name, rng, questions)) + "\n")
+            file.writelines(json.dumps(row) + "\n" for row in rows_of(sheet, name, rng, questions))
 
 
 def main() -> None:
@@ -43,7 +42,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--split", choices=("train", "test"), default="train")
     parser.add_argument("--sides", type=int, nargs=2, default=(384, 768))
-    parser.add_argument("--questions", type=int, default=1, help="of a page, one after the other")
+    parser.add_argument("--questions", type=int, default=1, help="of a page at most, each a row of its own")
     args = parser.parse_args()
     write(args.out, args.pages, args.seed, args.split, tuple(args.sides), args.questions)
 

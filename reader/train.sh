@@ -31,10 +31,10 @@ data() { # data NAME [more]: pages and questions as files, moved to their place 
 pages small dense 160 320 1500 --lr 2e-3 --decay 0.001 --dense 0.2
 pages medium small 160 384 1000 --lr 1.3e-3 --decay 0.8 --dense 0.5
 pages large medium 192 640 960 --lr 1.2e-3 --decay 0.95 --dense 0.5 --questions 10
-# Until here it has seen whole images only; from here on three pages in four are pruned.
-pages mixed large 192 640 640 --lr 1.2e-3 --decay 0.9 --dense 0.3 --questions 12 --pruned 0.75
+# Until here it has seen whole images only; from here on seven pages in ten are pruned.
+pages mixed large 192 640 1600 --lr 1.2e-3 --decay 0.95 --dense 0.3 --questions 12 --pruned 0.7
 
-data train --pages 4000 --seed 1 --questions 6
+data train --pages 4000 --seed 1 --questions 8
 data held-out --pages 150 --seed 2 --split test
 each_core pixelprune train reader/pruned.yaml
 each_core pixelprune train reader/distilled.yaml

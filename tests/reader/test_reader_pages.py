@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from reader import canvas, conversation, dense, fonts, pages, tasks
+from pixelprune.train.rows import parse_line
+from reader import canvas, conversation, data, dense, fonts, pages, tasks
 
 SIZES = [(96, 96), (384, 384), (512, 320), (700, 900)]
 
@@ -81,6 +83,27 @@ def test_the_seed_decides():
     assert np.array_equal(first.images, pruned.images)
     assert (first.kept >= 0).all() and (pruned.kept >= 0).sum() < first.kept.size
     assert all(np.array_equal(a, b) for a, b in zip(dense.batch(1, 2, 64, 64), dense.batch(1, 2, 64, 64), strict=True))
+
+
+def test_shares_say_how_often_a_task_is_drawn():
+    questions = [tasks.Question(task, "", "") for task in ("value", "text", "point") for _ in range(2)]
+    sheet = pages.Page(64, 64, (255, 255, 255), questions=questions)
+
+    def drawn(shares):
+        return Counter(conversation.choose(sheet, random.Random(seed), 1, shares)[0].task for seed in range(600))
+
+    even, uneven = drawn(None), drawn({"value": 1, "text": 2, "point": 3})
+    assert all(150 < even[task] < 250 for task in ("value", "text", "point"))
+    assert 70 < uneven["value"] < 130 < 150 < uneven["text"] < 250 < uneven["point"] < 350
+    assert len(conversation.choose(sheet, random.Random(0), 20, {"value": 1, "text": 2, "point": 3})) == 6
+
+
+def test_rows_for_training_ask_one_question_each(tmp_path):
+    data.write(tmp_path, 2, 1, "train", (192, 256), 3)
+    lines = (tmp_path / "rows.jsonl").read_text().splitlines()
+    rows = [parse_line(line, f"row {number}", tmp_path) for number, line in enumerate(lines)]
+    assert len({row.images[0] for row in rows}) == 2 < len(rows) <= 6
+    assert [[message["role"] for message in row.messages] for row in rows] == [["user", "assistant"]] * len(rows)
 
 
 def test_held_out_fonts_are_held_out():

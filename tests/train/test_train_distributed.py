@@ -16,6 +16,15 @@ from train_kit import rows, write
 from pixelprune.train import run
 from pixelprune.train.config import parse_config
 
+# The command, and what threads there are when the interpreter ends: one of gloo's could abort the process then.
+COMMAND = """
+import atexit, pathlib
+threads = lambda: {name.read_text().strip() for name in pathlib.Path("/proc/self/task").glob("*/comm")}
+atexit.register(lambda: print("threads:", *threads()))
+from pixelprune.cli import main
+main()
+"""
+
 
 def losses(output: Path) -> list[float]:
     history = json.loads((output / "trainer_state.json").read_text())["log_history"]
@@ -44,12 +53,17 @@ def test_two_processes_are_one(tune: dict[str, Any], folder: Path, pictures: Pat
     config = tmp_path / "two.yaml"
     config.write_text(yaml.safe_dump({**content, "output": str(two)}))
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = tmp_path / "command.py"
+    command.write_text(COMMAND)
     result = subprocess.run(
-        [*launch, "-m", "pixelprune", "train", str(config)],
+        [*launch, str(command), "train", str(config)],
         capture_output=True, text=True, timeout=900, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert result.returncode == 0, result.stderr[-3000:]
     assert result.stdout.count("the model is in") == 1, "only the first process reports"
+    ends = [line for line in result.stdout.splitlines() if line.startswith("threads:")]
+    assert len(ends) == 2 and "python" in ends[0]
+    assert not any("gloo" in line for line in ends)
     assert len(losses(one)) == 10
     assert losses(two) == pytest.approx(losses(one), rel=1e-4)
     metrics = json.loads((two / "metrics.json").read_text())

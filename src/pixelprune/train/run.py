@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,6 +99,8 @@ def leave_process_group() -> None:
     """
     PartialState().wait_for_everyone()
     PartialState().destroy_process_group()
+    # The trainer's reference cycles still hold the group, and its threads must be gone before the interpreter is.
+    gc.collect()
 
 
 def build_trainer(config: TrainConfig) -> PruneTrainer:

@@ -78,7 +78,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 
 # The bundled reader from nothing: hours on two cores. Stopped and started again, it goes on where it was.
 reader: $(VENV)/.ready
-	sh reader/train.sh $(BIN)/python
+	sh recipes/tiny_reader/train.sh $(BIN)/python
 
 clean:
 	rm -rf $(VENV) .venv-vllm .compat out build dist .pytest_cache .mypy_cache .ruff_cache

@@ -19,8 +19,8 @@ from typing import Any
 
 from PIL import Image
 
+from pixelprune.core.images import open_images
 from pixelprune.errors import PixelPruneError
-from pixelprune.images import open_images
 
 EXAMPLES = Path(__file__).parents[1] / "examples" / "images"
 

@@ -20,9 +20,9 @@ import torch
 from PIL import Image
 from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageTextToText
 
-from pixelprune.cost import KNOWN_MODELS, ModelShape, compare
+from pixelprune.check.tiny import build_tiny
 from pixelprune.hf import PrunedProcessor, enable
-from pixelprune.hf.tiny import build_tiny
+from pixelprune.models.cost import KNOWN_MODELS, ModelShape, compare
 
 MESSAGES = [
     {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What does this page say?"}]},

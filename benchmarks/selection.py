@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelprune import PruneConfig, select
-from pixelprune.config import METHODS
-from pixelprune.resize import ResizeSpec
+from pixelprune.core.config import METHODS
+from pixelprune.models.resize import ResizeSpec
 
 THRESHOLDS = (0.0, 0.02, 0.05)
 #: Rules that the authors' code has too: their name, ours, and (metric, threshold) pairs, all anchored.

@@ -37,7 +37,7 @@ from prefill import SHAPES, build_config
 from transformers import AutoConfig
 
 from pixelprune import PruneConfig
-from pixelprune.hf.tiny import build_tiny
+from pixelprune.check.tiny import build_tiny
 
 QUESTION = "What does this page say?"
 COLUMNS = {
@@ -90,7 +90,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def vllm_version() -> str:
-    from pixelprune.vllm.seams import installed_version
+    from pixelprune.vllm.compat import installed_version
 
     return installed_version()
 

@@ -20,8 +20,8 @@ from PIL import Image
 from transformers import AutoConfig, AutoModelForImageTextToText, TrainingArguments
 from transformers.utils import logging
 
+from pixelprune.check.tiny import build_tiny
 from pixelprune.hf import PrunedProcessor
-from pixelprune.hf.tiny import build_tiny
 from pixelprune.train import ChatCollator, DistillationTrainer, PruneTrainer, linear_patches
 
 VARIANTS = ("whole", "pruned", "dense")

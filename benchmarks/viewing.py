@@ -20,7 +20,7 @@ import common
 
 from pixelprune.app.document import Sheet
 from pixelprune.app.view import TOP_LEVEL, Choice, look, numbers_html, picture_html
-from pixelprune.images import open_image
+from pixelprune.core.images import open_image
 from pixelprune.survey import run
 from pixelprune.survey.summary import times
 

@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image
 
 from pixelprune import PruneConfig, select
-from pixelprune.images import open_image
-from pixelprune.resize import ResizeSpec
+from pixelprune.core.images import open_image
+from pixelprune.models.resize import ResizeSpec
 from pixelprune.viz import error_map, overlay, source_flow, token_grid
 
 ROOT = Path(__file__).parents[1]

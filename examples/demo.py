@@ -24,9 +24,10 @@ from transformers import AutoModelForImageTextToText
 from transformers.utils import logging
 
 from pixelprune import PruneConfig, reader, select
-from pixelprune.hf import PrunedProcessor, enable, oracle
-from pixelprune.images import open_image
-from pixelprune.resize import ResizeSpec
+from pixelprune.check import oracle
+from pixelprune.core.images import open_image
+from pixelprune.hf import PrunedProcessor, enable
+from pixelprune.models.resize import ResizeSpec
 from pixelprune.viz import overlay
 
 IMAGES = Path(__file__).parent / "images"

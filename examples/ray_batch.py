@@ -20,8 +20,8 @@ from ray.data.llm import build_processor, vLLMEngineProcessorConfig
 from transformers import AutoConfig, AutoTokenizer
 
 from pixelprune import PixelPruneError, PruneConfig
-from pixelprune.images import open_image
-from pixelprune.resize import ResizeSpec
+from pixelprune.core.images import open_image
+from pixelprune.models.resize import ResizeSpec
 from pixelprune.vllm.settings import KEY
 
 COLUMNS = ("file", "answer", "kept", "total", "error")

@@ -1,4 +1,4 @@
-"""The rules of ``pixelprune.rule`` again, slow and plain, for the tests to compare with.
+"""The rules of ``pixelprune.core.select`` again, slow and plain, for the tests to compare with.
 
 Everything works on a list of blocks in row-major order and on what a decoder would have in the place of each
 block ("seen"): itself where kept, the kept block that stands for it where dropped. Distances are exact

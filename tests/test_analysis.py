@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from pixelprune import PruneConfig, select
-from pixelprune.analysis import distinct_ratio, retain_table
-from pixelprune.config import METHODS
+from pixelprune.core.analysis import distinct_ratio, retain_table
+from pixelprune.core.config import METHODS
 from pixelprune.errors import ConfigError, ImageError
 
 IMAGES = Path(__file__).parents[1] / "examples" / "images"

@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 
 from pixelprune import PruneConfig, select
-from pixelprune.config import METHODS
-from pixelprune.resize import ResizeSpec
+from pixelprune.core.config import METHODS
+from pixelprune.models.resize import ResizeSpec
 
 ROOT = Path(__file__).parents[1]
 BENCHMARKS = ROOT / "benchmarks"

@@ -24,11 +24,11 @@ from PIL import Image
 
 import pixelprune
 from pixelprune import PruneConfig, select
-from pixelprune.analysis import distinct_ratio
 from pixelprune.cli import main
+from pixelprune.core.analysis import distinct_ratio
+from pixelprune.core.images import open_image
 from pixelprune.errors import BudgetError
-from pixelprune.images import open_image
-from pixelprune.resize import ResizeSpec
+from pixelprune.models.resize import ResizeSpec
 from pixelprune.viz import PICTURES
 
 COMMAND = [sys.executable, "-c", "from pixelprune.cli import main; main()"]
@@ -262,7 +262,7 @@ def test_an_image_that_does_not_fit_the_budget_does_not_stop_the_next(tmp_path, 
             raise BudgetError("no threshold level keeps at most 2 blocks; the least reachable count is 3")
         return select(image, config, block_size=block_size)
 
-    monkeypatch.setattr("pixelprune.rule.select", refuse_wide)
+    monkeypatch.setattr("pixelprune.core.select.select", refuse_wide)
     (tmp_path / "tall.pdf").write_bytes(pdf())
     out, error = call("inspect", "--json", "--max-tokens", "2", SLIDE, tmp_path / "tall.pdf", code=2)
     assert error.startswith(f"pixelprune: {SLIDE}: no threshold level keeps at most 2 blocks")
@@ -325,7 +325,7 @@ def test_interrupted_is_quiet(monkeypatch):
     def interrupt(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pixelprune.images.open_images", interrupt)
+    monkeypatch.setattr("pixelprune.core.images.open_images", interrupt)
     out, error = call("inspect", SLIDE, code=130)
     assert (out, error.strip()) == ("", "")
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pixelprune import PixelPruneError, PruneConfig
-from pixelprune.config import METHODS, METRICS
+from pixelprune.core.config import METHODS, METRICS
 from pixelprune.errors import ConfigError
 
 

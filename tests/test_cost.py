@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from pixelprune import select
-from pixelprune.cost import KNOWN_MODELS, ModelShape, compare, prefill_cost
 from pixelprune.errors import ConfigError, UnsupportedModelError
+from pixelprune.models.cost import KNOWN_MODELS, ModelShape, compare, prefill_cost
 
 ROWS, COLS, TEXT = 5, 9, 22  # odd, so that attention windows are cut at the edges
 

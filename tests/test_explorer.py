@@ -16,7 +16,6 @@ from odd_images import pdf, png_header
 from PIL import Image
 
 from pixelprune import PruneConfig, select
-from pixelprune.analysis import distinct_ratio
 from pixelprune.app.document import Document, Place, Sheet, Visitors, example_files
 from pixelprune.app.view import (
     MODELS,
@@ -29,10 +28,11 @@ from pixelprune.app.view import (
     picture_html,
     snippets,
 )
-from pixelprune.cost import ModelShape, compare
+from pixelprune.core.analysis import distinct_ratio
+from pixelprune.core.images import open_image
 from pixelprune.errors import ConfigError, ImageError
-from pixelprune.images import open_image
-from pixelprune.resize import ResizeSpec
+from pixelprune.models.cost import ModelShape, compare
+from pixelprune.models.resize import ResizeSpec
 from pixelprune.viz import PICTURES
 
 

@@ -13,8 +13,8 @@ import pytest
 from odd_images import pdf, png_header
 from PIL import Image
 
+from pixelprune.core.images import open_image, open_images, to_rgb
 from pixelprune.errors import ConfigError, ImageError
-from pixelprune.images import open_image, open_images, to_rgb
 
 RNG = np.random.default_rng(7)
 COLOURS = RNG.integers(0, 256, (9, 14, 3), dtype=np.uint8)
@@ -247,7 +247,7 @@ def test_pdfs_need_a_package_and_images_do_not(tmp_path, monkeypatch):
     (tmp_path / "a.pdf").write_bytes(pdf())
     Image.fromarray(COLOURS).save(tmp_path / "a.png")
     script = (
-        "import sys; from pixelprune.images import open_image; "
+        "import sys; from pixelprune.core.images import open_image; "
         "open_image(sys.argv[1]); print('pypdfium2' in sys.modules)"
     )
     for name, imported in (("a.png", "False"), ("a.pdf", "True")):

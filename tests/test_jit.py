@@ -29,7 +29,7 @@ def kept(method):
     return pixelprune.select(image, pixelprune.PruneConfig(method), block_size=1).kept_indices.tolist()
 with ThreadPoolExecutor(4) as pool:
     results = list(pool.map(kept, methods))
-from pixelprune import _walk
+from pixelprune.core import kernels as _walk
 kernels = (_walk.walk_2d, _walk.walk_scan, _walk.walk_components)
 print(json.dumps({
     "file": pixelprune.__file__,
@@ -103,7 +103,7 @@ def test_compiled_code_is_cached_and_found_again(package):
     assert first["loaded_by_import"] == first["loaded_by_select"] == []
     assert first["hits"] == [0, 0, 0]
     assert min(first["misses"]) > 0
-    files = cached(package / "__pycache__")
+    files = cached(package / "core" / "__pycache__")
     for kernel in ("walk_2d", "walk_scan", "walk_components"):
         assert any(kernel in path.name and path.suffix == ".nbi" for path in files)
         assert any(kernel in path.name and path.suffix == ".nbc" for path in files)
@@ -112,11 +112,11 @@ def test_compiled_code_is_cached_and_found_again(package):
     assert (second["kept"], second["agree"], stderr) == (KEPT, True, "")
     assert min(second["hits"]) > 0
     assert second["misses"] == [0, 0, 0]
-    assert cached(package / "__pycache__") == files  # nothing added, nothing written again
+    assert cached(package / "core" / "__pycache__") == files  # nothing added, nothing written again
 
 
 def test_a_read_only_installation_uses_the_cache_of_the_user(package, tmp_path):
-    (package / "__pycache__").write_text("a file, where a folder would have to be made")
+    (package / "core" / "__pycache__").write_text("a file, where a folder would have to be made")
     home = {"HOME": str(tmp_path / "home"), "XDG_CACHE_HOME": str(tmp_path / "home" / ".cache")}
     first, stderr = run(package, PROGRAM, "-B", **home)
     assert (first["kept"], first["agree"], stderr) == (KEPT, True, "")
@@ -129,7 +129,7 @@ def test_a_read_only_installation_uses_the_cache_of_the_user(package, tmp_path):
 
 def test_no_place_for_a_cache_at_all(package, tmp_path):
     """Root may write anywhere, so files stand where folders would have to be made."""
-    (package / "__pycache__").write_text("")
+    (package / "core" / "__pycache__").write_text("")
     nowhere = tmp_path / "nowhere"
     nowhere.write_text("")
     homeless = {"HOME": str(nowhere / "home"), "XDG_CACHE_HOME": str(nowhere / "cache")}
@@ -140,7 +140,7 @@ def test_no_place_for_a_cache_at_all(package, tmp_path):
     # Control: numba by itself refuses such a place.
     program = """if True:
         import json, numba, pixelprune
-        from pixelprune import config
+        from pixelprune.core import config
         try:
             numba.njit(cache=True)(config.is_integer)
             refused = ""

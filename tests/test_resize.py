@@ -12,9 +12,9 @@ from corpus import UPSTREAM
 from PIL import Image
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil, smart_resize
 
+from pixelprune.core.images import open_image
 from pixelprune.errors import ConfigError, ImageError
-from pixelprune.images import open_image
-from pixelprune.resize import FAMILIES, ResizeSpec
+from pixelprune.models.resize import FAMILIES, ResizeSpec
 
 QWEN3, QWEN2 = FAMILIES["qwen3_vl"], FAMILIES["qwen2_5_vl"]
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from strategies import THRESHOLDS, images
 
 from pixelprune import PruneConfig, select
-from pixelprune.config import METHODS, METRICS
+from pixelprune.core.config import METHODS, METRICS
 
 RULES = tuple(method for method in METHODS if method != "random")
 CAUSAL = ("pred2d", "adaptive", "raster", "serpentine")

@@ -14,9 +14,9 @@ from PIL import Image
 from strategies import images
 
 from pixelprune import PixelPruneError, PruneConfig, select
-from pixelprune.config import METHODS, METRICS
+from pixelprune.core.config import METHODS, METRICS
+from pixelprune.core.select import _within_budget
 from pixelprune.errors import BudgetError, ImageError
-from pixelprune.rule import _within_budget
 
 
 def unaligned(image):

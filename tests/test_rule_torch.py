@@ -10,8 +10,9 @@ from PIL import Image
 
 torch = pytest.importorskip("torch")
 
-from pixelprune import PruneConfig, rule, select  # noqa: E402
-from pixelprune.config import METHODS, METRICS  # noqa: E402
+from pixelprune import PruneConfig, select  # noqa: E402
+from pixelprune.core import select as rule  # noqa: E402
+from pixelprune.core.config import METHODS, METRICS  # noqa: E402
 
 SETTINGS = [
     PruneConfig(method, metric, threshold, anchored)  # type: ignore[arg-type]

@@ -8,10 +8,10 @@ Predictive coding on pixels (arXiv 2604.00886): exact or with bounded loss, trai
 The core needs numpy, Pillow and numba. Engines live in ``pixelprune.hf`` and are imported on demand.
 """
 
-from .config import PruneConfig
+from .core.config import PruneConfig
+from .core.select import select
+from .core.selection import Selection
 from .errors import PixelPruneError
-from .rule import select
-from .selection import Selection
 
 __version__ = "0.1.0"
 

@@ -14,8 +14,8 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 
 from pixelprune import PruneConfig, Selection, reader, select
-from pixelprune.images import open_image
-from pixelprune.resize import ResizeSpec
+from pixelprune.core.images import open_image
+from pixelprune.models.resize import ResizeSpec
 
 SLIDE = EXAMPLES / "slide.png"
 SIMPLE = EXAMPLES.parent / "pages" / "questions.json"

@@ -12,9 +12,9 @@ from PIL import Image
 from transformers import AutoImageProcessor, AutoModelForImageTextToText
 from transformers.utils import logging
 
+from pixelprune.check.oracle import FullInputs
+from pixelprune.check.tiny import build_tiny
 from pixelprune.hf import PrunedProcessor, enable
-from pixelprune.hf.oracle import FullInputs
-from pixelprune.hf.tiny import build_tiny
 
 logging.set_verbosity_error()
 logging.disable_progress_bar()

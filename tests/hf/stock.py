@@ -19,9 +19,10 @@ from PIL import Image
 from transformers import BatchFeature
 
 from pixelprune import PruneConfig, Selection, select
-from pixelprune.hf import PrunedProcessor, oracle
-from pixelprune.hf.families import family_of
-from pixelprune.hf.tiny import build_tiny
+from pixelprune.check import oracle
+from pixelprune.check.tiny import build_tiny
+from pixelprune.hf import PrunedProcessor
+from pixelprune.models.registry import family_of
 
 IMAGES = Path(__file__).parents[2] / "examples" / "images"
 #: Small bounds, so that large images are scaled down and small ones are left alone.

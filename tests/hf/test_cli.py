@@ -13,9 +13,10 @@ import pytest
 import typer
 from kit import IMAGES, Kit
 
+from pixelprune.check import selfcheck
 from pixelprune.cli import doctor as doctor_module
 from pixelprune.cli.doctor import doctor
-from pixelprune.hf import FAMILIES, selfcheck
+from pixelprune.hf import FAMILIES
 
 PIXELPRUNE = [sys.executable, "-c", "from pixelprune.cli import main; main()"]
 
@@ -87,7 +88,7 @@ def test_bad_input_is_one_clear_line(
 ) -> None:
     from PIL import Image
 
-    from pixelprune.hf.tiny import build_tiny
+    from pixelprune.check.tiny import build_tiny
 
     places = {"slide": slide, "folder": qwen3.folder, "long": tmp_path / "long.png"}
     places |= {name: tmp_path / name for name in ("empty", "bert", "bare")}

@@ -13,11 +13,11 @@ from kit import Kit, crop
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText
 
+from pixelprune.check.tiny import tiny_model
 from pixelprune.errors import PrunedInputError, UnsupportedModelError
 from pixelprune.hf import FAMILIES, _requirements, disable, enable, is_enabled
 from pixelprune.hf.enable import verify_tower
-from pixelprune.hf.families import family_of
-from pixelprune.hf.tiny import tiny_model
+from pixelprune.models.registry import family_of
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ from torch import Tensor
 from transformers import DynamicCache, pipeline
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from pixelprune.hf import enable, oracle
+from pixelprune.check import oracle
+from pixelprune.hf import enable
 
 STEPS = 8
 

@@ -13,10 +13,11 @@ from PIL import Image
 from torch import Tensor
 from transformers import AutoModelForImageTextToText
 
-from pixelprune.hf import enable, oracle
+from pixelprune.check import oracle
+from pixelprune.hf import enable
 from pixelprune.hf import encode as encode_module
 from pixelprune.hf.encode import encode_kept, tower_inputs
-from pixelprune.hf.families import family_of
+from pixelprune.models.registry import family_of
 
 IMAGES = ("form", "page")
 # Relative to the largest value. Chunked linear attention and routing add up in another order than the oracle does.

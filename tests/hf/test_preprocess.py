@@ -14,7 +14,7 @@ from PIL import Image
 from stock import DARK, FORM, IMAGES, MERGE, Twins, kept_rows, make_twins, noise, resized, spots
 
 from pixelprune import PruneConfig, select
-from pixelprune._layout import kept_patches
+from pixelprune.core.layout import kept_patches
 from pixelprune.errors import ImageError
 from pixelprune.hf import pruned_image_processor
 from pixelprune.hf.image_processor import SELECTIONS, _kept_patches_on_device, _level_table

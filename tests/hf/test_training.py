@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from kit import Kit, crop
 from peft import LoraConfig, get_peft_model
 
-from pixelprune.hf import disable, enable, is_enabled, oracle
+from pixelprune.check import oracle
+from pixelprune.hf import disable, enable, is_enabled
 from pixelprune.hf import encode as encode_module
 
 

@@ -9,7 +9,7 @@ import torch
 
 from pixelprune import PruneConfig
 from pixelprune import reader as bundled
-from reader import evaluate, table
+from recipes.tiny_reader import evaluate, table
 
 SIDES, QUESTIONS = (192, 288), 2
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from pixelprune.hf import oracle
-from pixelprune.hf.tiny import sharpen
-from reader import attention, conversation, model, pretrain_pages, tower
+from pixelprune.check import oracle
+from pixelprune.check.tiny import sharpen
+from recipes.tiny_reader import attention, conversation, model, pretrain_pages, tower
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from pixelprune.train.rows import parse_line
-from reader import canvas, conversation, data, dense, fonts, pages, tasks
+from recipes.tiny_reader import canvas, conversation, data, dense, fonts, pages, tasks
 
 SIZES = [(96, 96), (384, 384), (512, 320), (700, 900)]
 

@@ -11,8 +11,8 @@ import pytest
 from collection import picture
 
 from pixelprune import PruneConfig
-from pixelprune.cost import KNOWN_MODELS, compare
 from pixelprune.errors import ConfigError
+from pixelprune.models.cost import KNOWN_MODELS, compare
 from pixelprune.survey import ImageRow, Problem, Settings, Survey, run
 from pixelprune.survey.charts import curve, histogram
 from pixelprune.survey.pictures import draw, extremes

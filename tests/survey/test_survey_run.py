@@ -17,9 +17,9 @@ import pytest
 from collection import make_collection, picture, png
 
 from pixelprune import PruneConfig, select
+from pixelprune.core.images import open_bytes, open_image
 from pixelprune.errors import ConfigError, UnsupportedModelError
-from pixelprune.images import open_bytes, open_image
-from pixelprune.resize import ResizeSpec
+from pixelprune.models.resize import ResizeSpec
 from pixelprune.survey import Settings, Survey, run
 from pixelprune.survey.journal import Journal
 from pixelprune.survey.measure import Outcome

@@ -10,7 +10,7 @@ import torch
 from train_kit import PICTURES, load_processor, save_pictures
 from transformers.utils import logging
 
-from pixelprune.hf.tiny import build_tiny
+from pixelprune.check.tiny import build_tiny
 
 torch.set_num_threads(1)  # tiny tensors: more threads only wait for each other
 logging.set_verbosity_error()

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from pixelprune import PruneConfig, select
-from pixelprune.resize import ResizeSpec
+from pixelprune.models.resize import ResizeSpec
 
 ROOT = Path(__file__).parents[2]
 

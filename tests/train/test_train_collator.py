@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from train_kit import answer, load_processor, row, rows, user, write
 
+from pixelprune.check.tiny import build_tiny
 from pixelprune.errors import ConfigError, DataError, UnsupportedModelError
-from pixelprune.hf.tiny import build_tiny
 from pixelprune.train import ChatCollator, Conversations, parse_row
 from pixelprune.train.collator import IGNORE
 

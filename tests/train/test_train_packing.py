@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from train_kit import gradients, load_model, load_processor, rows, worst
 
+from pixelprune.check.tiny import build_tiny
 from pixelprune.hf import FAMILIES
-from pixelprune.hf.tiny import build_tiny
 from pixelprune.train import ChatCollator, parse_row
 from pixelprune.train.trainer import answer_logits
 

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText
 
-from pixelprune.hf.tiny import build_tiny, sharpen, tiny_config, tiny_tokenizer
+from pixelprune.check.tiny import build_tiny, sharpen, tiny_config, tiny_tokenizer
 
 WIDTH = 128
 

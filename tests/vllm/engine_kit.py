@@ -141,7 +141,7 @@ class Twin:
         return select(pixels.astype(np.uint8), PruneConfig(**settings), block_size=2 * patch).kept_indices
 
     def full_inputs(self, prompt: Prompt, kept: list[np.ndarray]) -> Any:
-        from pixelprune.hf.oracle import FullInputs
+        from pixelprune.check.oracle import FullInputs
 
         pixels = self.processor(images=list(prompt.images), return_tensors="pt")
         text = prompt.text
@@ -157,7 +157,7 @@ class Twin:
         It is the oracle's own answer if and only if it equals the given one: token by token, the first that differs
         was chosen after the same beginning. So one pass tells what would take a pass per token.
         """
-        from pixelprune.hf import oracle
+        from pixelprune.check import oracle
 
         prompt = PROMPTS[name]
         inputs = self.full_inputs(prompt, [self.kept(image, settings) for image in prompt.images])

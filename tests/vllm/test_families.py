@@ -7,7 +7,7 @@ import pytest
 import torch
 from engine_kit import PROMPTS, SETTINGS, Engine, engine, requests
 
-from pixelprune.hf import oracle
+from pixelprune.check import oracle
 
 ASKED = [(name, setting) for setting in SETTINGS for name in PROMPTS]
 #: Root of the mean square error over that of the values: float32 in another order of summation, and bfloat16, which is

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from pixelprune.vllm import seams
+from pixelprune.vllm import compat as seams
 from pixelprune.vllm.plugin import ARCHITECTURES, register
 
 

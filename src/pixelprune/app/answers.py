@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from ..config import PruneConfig
+from ..core.config import PruneConfig
 from ..errors import ConfigError
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from .. import reader
-from ..analysis import distinct_ratio
+from ..core.analysis import distinct_ratio
+from ..core.images import count_pages, open_images
 from ..errors import ImageError
-from ..images import count_pages, open_images
-from ..resize import ResizeSpec
+from ..models.resize import ResizeSpec
 
 #: A page in memory is some tens of MB; the visitor that came first makes room for the one above this many.
 MOST_VISITORS = 32

@@ -12,7 +12,7 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from ..config import METHODS, METRICS
+from ..core.config import METHODS, METRICS
 from ..errors import ImageError, PixelPruneError
 from ..viz import PICTURES
 from .answers import Answers, answers_html

@@ -12,13 +12,13 @@ from typing import cast
 
 from PIL import Image
 
-from ..config import Method, Metric, PruneConfig
-from ..cost import KNOWN_MODELS, Comparison, compare
+from ..core.config import Method, Metric, PruneConfig
+from ..core.select import select
+from ..core.selection import Selection
 from ..errors import ConfigError
-from ..model_shape import ModelShape
-from ..resize import ResizeSpec
-from ..rule import select
-from ..selection import Selection
+from ..models.cost import KNOWN_MODELS, Comparison, compare
+from ..models.resize import ResizeSpec
+from ..models.shape import ModelShape
 from ..survey.charts import curve
 from ..survey.summary import threshold_of
 from ..viz import PICTURES

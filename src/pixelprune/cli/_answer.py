@@ -17,10 +17,10 @@ from transformers import AutoModelForImageTextToText
 from transformers.generation.streamers import BaseStreamer
 
 from .. import reader
-from ..config import PruneConfig
+from ..core.config import PruneConfig
 from ..errors import ConfigError, ImageError, PixelPruneError, UnsupportedModelError
 from ..hf import PrunedProcessor, enable
-from ..resize import ResizeSpec
+from ..models.resize import ResizeSpec
 
 _DTYPES = ("auto", "float32", "bfloat16", "float16")
 

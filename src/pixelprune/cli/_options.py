@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ..config import METHODS, METRICS
+from ..core.config import METHODS, METRICS
 
 Method = Annotated[str, typer.Option(help=f"One of {', '.join(METHODS)}.")]
 Metric = Annotated[str, typer.Option(help=f"Distance between blocks: {', '.join(METRICS)}.")]

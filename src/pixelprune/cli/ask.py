@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ..config import PruneConfig
+from ..core.config import PruneConfig
 from ..errors import ConfigError
 from . import quiet_libraries
 from ._options import Anchored, Dpi, MaxTokens, Method, Metric, Seed, Threshold
@@ -48,7 +48,7 @@ def ask(
         raise ConfigError(f"give at least one image, then the question; got only {arguments[0]!r}")
     *paths, question = arguments
 
-    from ..images import open_images
+    from ..core.images import open_images
 
     images = [image for path in paths for _, image in open_images(path, dpi)]
     try:

@@ -75,8 +75,8 @@ def _check_hf(console: Console) -> bool:
     try:
         import torch
 
-        from ..hf.families import FAMILIES
-        from ..hf.selfcheck import TOLERANCE, check_family
+        from ..check.selfcheck import TOLERANCE, check_family
+        from ..models.registry import FAMILIES
     except Exception as error:
         _failed(console, "engine hf: cannot be imported", error)
         return False
@@ -106,7 +106,7 @@ def _check_reader(console: Console) -> bool:
     from rich.markup import escape
 
     from .. import PruneConfig
-    from ..images import open_image
+    from ..core.images import open_image
     from ..reader import EXAMPLE
     from ._answer import Reader
 
@@ -141,7 +141,7 @@ def _check_vllm(console: Console) -> bool:
     try:
         import vllm.envs
 
-        from ..vllm import seams
+        from ..vllm import compat as seams
 
         chosen = vllm.envs.VLLM_PLUGINS
         missing = seams.find_missing()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..config import PruneConfig
+from ..core.config import PruneConfig
 from ..errors import ConfigError, ImageError, PixelPruneError
 from . import FAILURE, complain
 from ._options import Anchored, Dpi, MaxTokens, Method, Metric, Seed, Threshold
@@ -19,7 +19,7 @@ from ._options import Anchored, Dpi, MaxTokens, Method, Metric, Seed, Threshold
 if TYPE_CHECKING:
     from PIL import Image
 
-    from ..resize import ResizeSpec
+    from ..models.resize import ResizeSpec
 
 # Written into overlays, so that a later run may replace them, and nothing else.
 _SIGNATURE = {"Software": "pixelprune inspect"}
@@ -100,7 +100,7 @@ def inspect(
 
 
 def _spec(model: str, block_size: int | None) -> ResizeSpec:
-    from ..resize import ResizeSpec
+    from ..models.resize import ResizeSpec
 
     spec = ResizeSpec.for_model(model)
     if block_size is not None and block_size < 1:
@@ -113,7 +113,7 @@ def _warm_up(spec: ResizeSpec, config: PruneConfig) -> None:
     """Compile (or load what was compiled before) on one block, so that the first image does not pay for it."""
     import numpy as np
 
-    from ..rule import select
+    from ..core.select import select
 
     block = np.zeros((spec.block_size, spec.block_size, 3), np.uint8)
     select(block, config, block_size=spec.block_size)
@@ -126,7 +126,7 @@ def _measure_all(
     measure: Callable[[str, Image.Image], Row],
 ) -> tuple[list[Row], list[Failure]]:
     """Every image of every file. What fails gets its line on stderr and does not stop the others."""
-    from ..images import open_images
+    from ..core.images import open_images
 
     rows: list[Row] = []
     failed: list[Failure] = []
@@ -154,8 +154,8 @@ def _measure_all(
 
 
 def _measure(name: str, image: Image.Image, spec: ResizeSpec, config: PruneConfig, overlays: _Overlays | None) -> Row:
-    from ..analysis import distinct_ratio
-    from ..rule import select
+    from ..core.analysis import distinct_ratio
+    from ..core.select import select
 
     pixels = spec.resize(image)
     _warm_up(spec, config)

@@ -7,9 +7,9 @@
 No class is patched: :func:`enable` changes one instance and :func:`disable` undoes it.
 """
 
+from ..models.registry import FAMILIES
 from . import _requirements  # noqa: F401  (first, so that it can speak first)
 from .enable import disable, enable, is_enabled
-from .families import FAMILIES
 from .image_processor import ImageReport, pruned_image_processor
 from .processor import PrunedProcessor
 

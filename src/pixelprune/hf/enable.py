@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import PrunedInputError, UnsupportedModelError
+from ..models.registry import Family, family_of
 from .encode import encode_kept
-from .families import Family, family_of
 from .positions import PlacedImage, locate_images
 
 M = TypeVar("M", bound=nn.Module)

@@ -19,7 +19,7 @@ from transformers.vision_utils import (
     get_vision_window_index,
 )
 
-from .families import Family
+from ..models.registry import Family
 
 
 def tower_inputs(tower: Any, family: Family, grid_thw: Tensor, kept: Sequence[Tensor]) -> dict[str, Tensor]:

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import BatchFeature
 
-from .._layout import kept_patches
-from ..config import PruneConfig
+from ..core.config import PruneConfig
+from ..core.layout import kept_patches
+from ..core.select import select
+from ..core.selection import Selection
 from ..errors import ImageError, UnsupportedModelError
-from ..rule import select
-from ..selection import Selection
 
 #: Key under which the selections travel from the image processor to the processor, which removes it.
 SELECTIONS = "pixelprune_selections"
@@ -207,7 +207,7 @@ def _kept_patches_on_device(
     merge_size: int,
     temporal_patch_size: int,
 ) -> Tensor:
-    """:func:`pixelprune._layout.kept_patches` for an image on another device, with torch."""
+    """:func:`pixelprune.core.layout.kept_patches` for an image on another device, with torch."""
     side = patch_size * merge_size
     rows, cols, channels = image.shape[0] // side, image.shape[1] // side, image.shape[2]
     shape = (rows, merge_size, patch_size, cols, merge_size, patch_size, channels)

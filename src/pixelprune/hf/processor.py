@@ -18,9 +18,9 @@ import transformers
 from transformers import CONFIG_MAPPING, BatchFeature, PreTrainedConfig, ProcessorMixin
 from transformers.image_utils import make_flat_list_of_images
 
-from ..config import Method, Metric, PruneConfig
+from ..core.config import Method, Metric, PruneConfig
 from ..errors import ConfigError, PrunedInputError, UnsupportedModelError
-from .families import Family, family_of
+from ..models.registry import Family, family_of
 from .image_processor import SELECTIONS, ImageReport, ImageSelection, pruned_image_processor
 from .positions import RopeIndex, pruned_positions, rope_index_of
 

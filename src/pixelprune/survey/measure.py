@@ -11,11 +11,11 @@ from typing import cast
 
 from PIL import Image
 
-from ..analysis import count_distinct
-from ..config import Method, Metric, PruneConfig
+from ..core.analysis import count_distinct
+from ..core.config import Method, Metric, PruneConfig
+from ..core.images import open_bytes, open_images
+from ..core.select import select
 from ..errors import PixelPruneError
-from ..images import open_bytes, open_images
-from ..rule import select
 from .records import CURVE, LEVELS, METHODS, ImageRow, Problem, Settings, setting_key
 from .sources import Item
 

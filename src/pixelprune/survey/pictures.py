@@ -10,8 +10,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from ..core.select import select
 from ..errors import PixelPruneError
-from ..rule import select
 from ..viz import overlay
 from .measure import config_for, decode
 from .records import ImageRow, Survey

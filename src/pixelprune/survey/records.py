@@ -9,10 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..config import METRICS
+from ..core.config import METRICS
 from ..errors import ConfigError
-from ..model_shape import ModelShape
-from ..resize import ResizeSpec
+from ..models.resize import ResizeSpec
+from ..models.shape import ModelShape
 
 #: Methods that are measured. ``random`` is a baseline, which keeps as many blocks as ``pred2d``.
 METHODS = ("pred2d", "adaptive", "raster", "serpentine", "components")
@@ -44,8 +44,8 @@ class Settings:
     """What is measured.
 
     Args:
-        model: a name that both :meth:`pixelprune.cost.ModelShape.from_config` and
-            :meth:`pixelprune.resize.ResizeSpec.for_model` know, or a model's folder.
+        model: a name that both :meth:`pixelprune.models.cost.ModelShape.from_config` and
+            :meth:`pixelprune.models.resize.ResizeSpec.for_model` know, or a model's folder.
         metric: distance between blocks, as in :class:`pixelprune.PruneConfig`.
         dpi: pixels per inch at which PDF pages are rendered.
         sample: measure this many images only, drawn at random.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
-from ..model_shape import ModelShape
+from ..models.shape import ModelShape
 from . import charts
 from .pictures import Picture, draw, extremes
 from .records import CURVE, LEVELS, METHODS, ImageRow, Survey, setting_key

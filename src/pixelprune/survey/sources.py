@@ -17,8 +17,8 @@ from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
+from ..core.images import count_pages
 from ..errors import ConfigError, ImageError, PixelPruneError
-from ..images import count_pages
 from .records import Problem
 
 TABLES = (".parquet", ".arrow")

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from ..config import PruneConfig
-from ..cost import Cost, prefill_cost
-from ..model_shape import ModelShape
+from ..core.config import PruneConfig
+from ..models.cost import Cost, prefill_cost
+from ..models.shape import ModelShape
 from .records import CURVE, LEVELS, METHODS, ImageRow, Settings, Survey, setting_key
 
 PERCENTILES = (5, 25, 50, 75, 95)
@@ -116,7 +116,7 @@ def distinct(rows: Sequence[ImageRow]) -> float:
 
 
 def project(rows: Sequence[ImageRow], settings: Settings, key: str) -> Projection:
-    """Projected costs of prefill, from :func:`pixelprune.cost.prefill_cost`."""
+    """Projected costs of prefill, from :func:`pixelprune.models.cost.prefill_cost`."""
     cost = _cost_of(settings.shape, settings.text_tokens)
     full = [cost(row.blocks) for row in rows]
     pruned = [cost(row.kept[key]) for row in rows]

@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..core.images import open_image, to_rgb
 from ..errors import ConfigError, DataError, ImageError, PixelPruneError, UnsupportedModelError
-from ..images import open_image, to_rgb
 from .answers import render
 from .rows import Conversation, parse_row
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
 
-from ..config import PruneConfig
+from ..core.config import PruneConfig
 from ..errors import ConfigError
 
 Part = Literal["vision", "merger", "language"]

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import ConfigError, UnsupportedModelError
-from ..hf.families import family_of
+from ..models.registry import family_of
 
 logger = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from transformers.integrations.integration_utils import TensorBoardCallback
 
 from ..errors import ConfigError, PixelPruneError, UnsupportedModelError
 from ..hf import PrunedProcessor
-from ..resize import ResizeSpec
+from ..models.resize import ResizeSpec
 from .checkpoint import STATE, guard_settings, is_finished, last_complete_checkpoint
 from .collator import ChatCollator
 from .config import TrainConfig

@@ -3,9 +3,9 @@
 All of them leave the image itself free of text: what they say stands on a strip below it.
 """
 
-from .errors import error_map, reconstruction
 from .flow import source_flow
 from .kept import overlay, token_grid
+from .reconstruction import error_map, reconstruction
 
 #: The pictures by the names that the command line and the explorer give them.
 PICTURES = {

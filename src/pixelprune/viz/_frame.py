@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from ..config import PruneConfig
+from ..core.config import PruneConfig
+from ..core.selection import Selection
 from ..errors import ImageError
-from ..selection import Selection
 
 Colour = tuple[int, int, int]
 

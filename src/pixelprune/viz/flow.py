@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from ..config import PruneConfig
-from ..selection import Selection
+from ..core.config import PruneConfig
+from ..core.selection import Selection
 from ._frame import blend, caption, read, retain_bar, with_strip
 
 # Okabe and Ito's colours, made to be told apart by colour-blind readers; without black, and without the yellow that

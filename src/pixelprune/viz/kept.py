@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..config import PruneConfig
-from ..selection import Selection
+from ..core.config import PruneConfig
+from ..core.selection import Selection
 from ._frame import blend, caption, read, retain_bar, with_strip
 
 # Dropped blocks lose their colours and take this one: its middle lightness darkens white pages and lightens dark

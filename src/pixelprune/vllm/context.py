@@ -9,7 +9,7 @@ from typing import Any
 import vllm.envs
 from vllm.multimodal.processing import InputProcessingContext
 
-from ..config import PruneConfig
+from ..core.config import PruneConfig
 from ..errors import ConfigError, PixelPruneError
 from . import metrics
 from .images import pruned_image_processor

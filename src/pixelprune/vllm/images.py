@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from transformers import BatchFeature
 
-from ..config import PruneConfig
+from ..core.config import PruneConfig
+from ..core.select import select
 from ..errors import ImageError
-from ..rule import select
 
 #: Fields that travel with ``pixel_values``: flat indices of kept blocks, image after image, and how many per image.
 KEPT = "pixelprune_kept"
@@ -39,7 +39,7 @@ class PrunedImageProcessor:
     def _preprocess(self, images: list[torch.Tensor], **kwargs: Any) -> BatchFeature:
         """Replaces the stock method of the same name, which gets uint8 ``(C, H, W)`` tensors."""
         # Not at the top: vLLM's CPU workers cannot start where numba is loaded, and they import this module too.
-        from .._layout import kept_patches
+        from ..core.layout import kept_patches
 
         patch, merge = kwargs["patch_size"], kwargs["merge_size"]
         values, grids, kept = [], [], []

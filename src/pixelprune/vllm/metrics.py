@@ -8,7 +8,7 @@ from functools import cache
 from prometheus_client import Counter
 from vllm.logger import init_logger
 
-from ..config import PruneConfig
+from ..core.config import PruneConfig
 from .images import ImageReport
 
 logger = init_logger("vllm.pixelprune")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..config import PruneConfig
+from ..core.config import PruneConfig
 from ..errors import ConfigError
 
 #: The key in ``mm_processor_kwargs``.

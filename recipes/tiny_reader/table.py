@@ -1,6 +1,6 @@
-"""Print what `reader.evaluate` measured as a Markdown table, with 95 % intervals.
+"""Print what `recipes.tiny_reader.evaluate` measured as a Markdown table, with 95 % intervals.
 
-python -m reader.table OUT/proof
+python -m recipes.tiny_reader.table OUT/proof
 """
 
 from __future__ import annotations

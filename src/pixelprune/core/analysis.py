@@ -8,9 +8,9 @@ from typing import NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import ConfigError
 from .config import METHODS, Method, Metric, PruneConfig
-from .errors import ConfigError
-from .rule import _check, select
+from .select import _check, select
 from .selection import Selection
 
 
@@ -74,9 +74,9 @@ def retain_table(
     Args:
         image: uint8 ``(H, W, 3)`` or ``(H, W, 1)``, H and W multiples of ``block_size``.
         block_size: side of a block in pixels.
-        methods: names from :data:`pixelprune.config.METHODS`.
+        methods: names from :data:`pixelprune.core.config.METHODS`.
         thresholds: on the 0..1 scale.
-        metric: a name from :data:`pixelprune.config.METRICS`.
+        metric: a name from :data:`pixelprune.core.config.METRICS`.
 
     Raises:
         ConfigError: a method, threshold or metric is not allowed.

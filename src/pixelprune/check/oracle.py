@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .families import family_of
+from ..models.registry import family_of
 
 
 @dataclass

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from ..config import PruneConfig
-from ..selection import Selection
+from ..core.config import PruneConfig
+from ..core.selection import Selection
 from ._frame import Colour, caption, read, retain_bar, with_strip
 
 # From violet over orange to near-white: rises in lightness alone, so it reads without seeing colours.

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from .errors import ConfigError, ImageError
+from ..errors import ConfigError, ImageError
 
 #: The processors refuse images that are more elongated than this.
 MAX_ASPECT_RATIO = 200
@@ -95,7 +95,7 @@ class ResizeSpec:
         """Resize with Pillow's bicubic filter.
 
         Args:
-            image: RGB, as :func:`pixelprune.images.open_image` returns it.
+            image: RGB, as :func:`pixelprune.core.images.open_image` returns it.
 
         Returns:
             uint8 ``(H, W, 3)``, contiguous, H and W multiples of :attr:`block_size`.
@@ -104,7 +104,7 @@ class ResizeSpec:
             ImageError: the image is not RGB, or :meth:`target_size` refuses its size.
         """
         if image.mode != "RGB":
-            raise ImageError(f"the image must be RGB; got mode {image.mode}. pixelprune.images.to_rgb converts it")
+            raise ImageError(f"the image must be RGB; got mode {image.mode}. pixelprune.core.images.to_rgb converts it")
         height, width = self.target_size(image.height, image.width)
         # np.array, not asarray: Pillow's buffer would be read-only
         return np.array(image.resize((width, height), Image.Resampling.BICUBIC))

@@ -1,6 +1,6 @@
 """Write a few held-out pages with questions: for the demonstration, the doctor and the tests.
 
-python -m reader.examples --out examples/pages --sides 384 640
+python -m recipes.tiny_reader.examples --out examples/pages --sides 384 640
 """
 
 from __future__ import annotations

@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..hf.enable import enable
+from ..hf.processor import PrunedProcessor
 from . import oracle
-from .enable import enable
-from .processor import PrunedProcessor
 from .tiny import build_tiny, tiny_model
 
 #: Largest difference allowed, relative to the largest logit: float32, in another order of summation.

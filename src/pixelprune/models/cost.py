@@ -12,10 +12,10 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import ConfigError
-from .known_models import KNOWN_MODELS
-from .model_shape import ModelShape, TextShape, VisionShape
-from .selection import Selection
+from ..core.selection import Selection
+from ..errors import ConfigError
+from .published import KNOWN_MODELS
+from .shape import ModelShape, TextShape, VisionShape
 
 __all__ = ["KNOWN_MODELS", "Comparison", "Cost", "ModelShape", "TextShape", "VisionShape", "compare", "prefill_cost"]
 

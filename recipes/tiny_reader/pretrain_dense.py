@@ -1,6 +1,6 @@
 """Stage 1: the tower learns to read characters from dense labels, four slots for each patch.
 
-    python -m reader.pretrain_dense --state OUT/dense.pt --steps 3000
+    python -m recipes.tiny_reader.pretrain_dense --state OUT/dense.pt --steps 3000
 
 Killed and started again, it goes on from the last saved state; the data of a step depend on its number alone.
 """

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from .errors import ConfigError
+from ..errors import ConfigError
 
 Method = Literal["pred2d", "adaptive", "raster", "serpentine", "components", "random"]
 Metric = Literal["max", "mae", "rmse"]

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import UnsupportedModelError
-from .known_models import KNOWN_MODELS
+from ..errors import UnsupportedModelError
+from .published import KNOWN_MODELS
 
 
 @dataclass(frozen=True)

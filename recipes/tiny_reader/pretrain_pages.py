@@ -1,6 +1,6 @@
 """Stage 2: the whole model learns to answer questions about pages, small ones first, whole or with pruned images.
 
-    python -m reader.pretrain_pages --state OUT/pages.pt --base OUT/dense.pt --sides 96 192 --steps 1500
+    python -m recipes.tiny_reader.pretrain_pages --state OUT/pages.pt --base OUT/dense.pt --sides 96 192 --steps 1500
 
 Killed and started again, it goes on from the last saved state; the data of a step depend on its number alone. Several
 processes share the work under ``torchrun``, each with batches of its own.

@@ -8,7 +8,7 @@ import torch
 from tokenizers import AddedToken
 from transformers import AutoModelForImageTextToText, PreTrainedTokenizerFast, Qwen3VLConfig
 
-from pixelprune.hf.tiny import tiny_tokenizer
+from pixelprune.check.tiny import tiny_tokenizer
 
 from .tasks import PHRASES
 

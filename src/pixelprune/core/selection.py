@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import ImageError
+from ..errors import ImageError
 
 #: The predictors among which ``adaptive`` chooses, by the number kept in :attr:`Selection.row_predictors`.
 ROW_PREDICTORS: tuple[str, ...] = ("pred2d", "left", "above", "pred2d-up")

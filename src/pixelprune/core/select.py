@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import BudgetError, ConfigError, ImageError
 from .config import METRICS, PruneConfig, is_integer
-from .errors import BudgetError, ConfigError, ImageError
 from .selection import Selection
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def select(
         # A budget tries many levels, and a walk that overruns it stops early only on the host.
         walk = _numpy_walk(image.detach().cpu().numpy(), block_size)
     else:
-        from .rule_torch import torch_walk
+        from .select_torch import torch_walk
 
         walk = torch_walk(image, block_size)
     method = "pred2d" if config.method == "random" else config.method
@@ -122,9 +122,9 @@ def _limit(metric: str, level: float, values: int) -> int:
 
 def _numpy_walk(image: NDArray[np.uint8], size: int) -> Any:
     """The compiled walk over a numpy image, as a function of the settings."""
-    from . import _walk as untyped
+    from . import kernels as untyped
 
-    _walk: Any = untyped
+    kernels: Any = untyped
     height, width, channels = image.shape
     rows, cols = height // size, width // size
     pixels = np.ascontiguousarray(image).reshape(height, width * channels)
@@ -142,12 +142,12 @@ def _numpy_walk(image: NDArray[np.uint8], size: int) -> Any:
         anchored = anchored or limit == 0  # equality is transitive: the same result, with fewer comparisons
         common = (words, pixels, rows, cols, size, metric_id, limit, anchored)
         if method in ("pred2d", "adaptive"):
-            source, choices, kept = _walk.walk_2d(*common, method == "adaptive", budget)
+            source, choices, kept = kernels.walk_2d(*common, method == "adaptive", budget)
             return source, choices, kept
         if method == "components":
-            source, kept = _walk.walk_components(*common, budget)
+            source, kept = kernels.walk_components(*common, budget)
         else:
-            source, kept = _walk.walk_scan(*common, method == "serpentine", budget)
+            source, kept = kernels.walk_scan(*common, method == "serpentine", budget)
         return source, None, kept
 
     return walk

@@ -1,6 +1,6 @@
 """Write a saved state as a folder that stock ``from_pretrained`` loads: bfloat16 weights, tokenizer, image processor.
 
-python -m reader.export --state OUT/pages.pt --out OUT/reader
+python -m recipes.tiny_reader.export --state OUT/pages.pt --out OUT/reader
 """
 
 from __future__ import annotations

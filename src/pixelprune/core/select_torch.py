@@ -1,6 +1,6 @@
 """The same rules for a torch tensor that is already on a device, without moving it.
 
-The walk of :mod:`._walk` is sequential: what a block is compared with depends on what was kept before it. Here every
+The walk of :mod:`.kernels` is sequential: what a block is compared with depends on what was kept before it. Here every
 block is compared at once, under a guess of the sources before it, and the guess is repaired until nothing changes.
 A block depends on earlier blocks only, so an unchanged guess is the walk's own result, and each round settles at
 least one more block of every chain; where the order does not matter (threshold 0, sliding) one round is enough.
@@ -54,7 +54,7 @@ def torch_walk(image: Tensor, size: int) -> Callable[[str, str, int, bool, int],
         else:
             source, choices = _predict(same, rows, cols, method == "adaptive", anchored, image.device)
         if source is None:
-            from .rule import _numpy_walk
+            from .select import _numpy_walk
 
             return _numpy_walk(image.cpu().numpy(), size)(method, metric, limit, True, budget)  # type: ignore[no-any-return]
         result: NDArray[np.int32] = source.reshape(rows, cols).cpu().numpy().astype(np.int32)

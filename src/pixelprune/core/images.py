@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from .errors import ConfigError, ImageError
+from ..errors import ConfigError, ImageError
 
 #: Points, the unit of a PDF page's size, per inch.
 POINTS_PER_INCH = 72

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._jit import jit
+from .jit import jit
 
 PRED2D, LEFT, ABOVE, PRED2D_UP = 0, 1, 2, 3
 MAX, MAE, RMSE = 0, 1, 2

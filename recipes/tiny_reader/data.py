@@ -1,6 +1,6 @@
 """Write pages and questions as files: PNG images and JSONL rows in chat-messages form, for ``pixelprune train``.
 
-python -m reader.data --out OUT/train --pages 4000 --seed 1
+python -m recipes.tiny_reader.data --out OUT/train --pages 4000 --seed 1
 """
 
 from __future__ import annotations

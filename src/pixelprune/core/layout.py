@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ._jit import jit
-from .errors import ImageError
+from ..errors import ImageError
+from .jit import jit
 
 
 @jit

@@ -1,10 +1,10 @@
 """The proof: the same held-out questions asked of whole pages, of pruned ones, and of the rivals' images.
 
-    python -m reader.evaluate --model base=OUT/reader --model tuned=OUT/tuned --pages 360 --out OUT/proof
+    python -m recipes.tiny_reader.evaluate --model base=OUT/reader --model tuned=OUT/tuned --pages 360 --out OUT/proof
 
 Pages are of any size and set in fonts that no model was trained on. Answers come from the stock ``generate`` of an
 enabled model, greedily; several questions about a page share its encoded image. Killed and started again, it goes on.
-`reader.table` prints what was measured.
+`recipes.tiny_reader.table` prints what was measured.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from transformers import AutoModelForImageTextToText
 from pixelprune import PruneConfig
 from pixelprune.hf import PrunedProcessor, enable
 from pixelprune.hf.encode import encode_kept
-from pixelprune.hf.families import family_of
 from pixelprune.hf.positions import locate_images
-from pixelprune.resize import ResizeSpec
+from pixelprune.models.registry import family_of
+from pixelprune.models.resize import ResizeSpec
 
 from . import conversation, pages, tasks
 

@@ -1,0 +1,1 @@
+"""Facts about models: families, image sizes, shapes, published models, and what kept blocks cost. No engine."""

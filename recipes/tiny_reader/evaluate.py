@@ -25,10 +25,10 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from transformers import AutoModelForImageTextToText
 
 from pixelprune import PruneConfig
 from pixelprune.hf import PrunedProcessor, enable
+from pixelprune.hf.chat import load_model
 from pixelprune.hf.encode import encode_kept
 from pixelprune.hf.positions import locate_images
 from pixelprune.models.registry import family_of
@@ -74,7 +74,7 @@ def variants(models: list[str]) -> list[Variant]:
 @lru_cache(maxsize=4)
 def load(folder: str) -> tuple[Any, Any]:
     """A model, enabled, in float32, and its processor."""
-    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
+    model = load_model(folder, dtype="float32").eval()
     return enable(model), PrunedProcessor.from_pretrained(folder)
 
 

@@ -78,8 +78,8 @@ def test_ask_reads_pdf_pages(qwen3: Kit, tmp_path: Path) -> None:
         (["{slide}", "What?", "--model", "{bert}"], "'bert' is not supported; supported are qwen2_5_vl"),
         (["{slide}", "What?", "--model", "{bare}"], "cannot be loaded"),
         (["{slide}", "What?", "--model", "{folder}", "--threshold", "2"], "threshold must be a number from 0 to 1"),
-        (["{slide}", "What?", "--model", "{folder}", "--dtype", "int8"], "--dtype must be one of auto, float32"),
-        (["{slide}", "What?", "--model", "{folder}", "--device", "warp"], "--device 'warp' cannot be used"),
+        (["{slide}", "What?", "--model", "{folder}", "--dtype", "int8"], "dtype must be one of auto, float32"),
+        (["{slide}", "What?", "--model", "{folder}", "--device", "warp"], "device 'warp' cannot be used"),
         (["{long}", "What?", "--model", "{folder}"], "too elongated"),
     ],
 )

@@ -12,7 +12,7 @@ from ..core.config import PruneConfig
 from ..errors import ConfigError
 
 if TYPE_CHECKING:
-    from ..cli._answer import Answer, Reader
+    from ..hf.chat import Answer, Chat
 
 MOST_NEW_TOKENS = 128
 #: Letters of a question.
@@ -29,7 +29,7 @@ class Answers:
 
     def __init__(self, model: str | None = None, dtype: str = "auto", device: str = "") -> None:
         self._model, self._dtype, self._device = model, dtype, device
-        self._reader: Reader | None = None
+        self._chat: Chat | None = None
         self._lock = Lock()
 
     @property
@@ -60,18 +60,20 @@ class Answers:
         if len(question) > LONGEST:
             raise ConfigError(f"A question may have {LONGEST} letters; this one has {len(question)}.")
         with self._lock:
-            reader = self._load(config)
-            reader.config = config
-            return [reader.answer([image], question, mode, MOST_NEW_TOKENS) for mode in ("whole", "pruned")]
+            chat = self._load()
+            chat.config = config
+            return [
+                chat.answer([image], question, "whole", MOST_NEW_TOKENS),
+                chat.answer([image], question, "pruned", MOST_NEW_TOKENS),
+            ]
 
-    def _load(self, config: PruneConfig) -> Reader:
-        if self._reader is None:
-            from ..cli import quiet_libraries
-            from ..cli._answer import Reader
+    def _load(self) -> Chat:
+        if self._chat is None:
+            from ..hf.chat import Chat, quiet_libraries
 
             quiet_libraries()
-            self._reader = Reader(self._model, config, self._dtype, self._device)
-        return self._reader
+            self._chat = Chat(self._model, dtype=self._dtype, device=self._device)
+        return self._chat
 
 
 def answers_html(answers: list[Answer]) -> str:

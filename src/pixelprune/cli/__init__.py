@@ -56,20 +56,8 @@ def _usage(error: Any) -> str:
     return f"{message} (see {command} --help)"
 
 
-def quiet_libraries() -> None:
-    """Errors only from the model libraries: what goes wrong is said in one line of ours."""
-    import huggingface_hub.utils.logging as hub
-    import transformers.utils.logging as hf
-
-    for logging in (hub, hf):
-        set_verbosity_error: Any = logging.set_verbosity_error
-        set_verbosity_error()
-    disable_progress_bar: Any = hf.disable_progress_bar
-    disable_progress_bar()
-
-
 def _set_up_process() -> None:
-    """What may be changed for a whole process is changed here alone."""
+    """What every command changes for the whole process."""
     # File names may hold bytes that the terminal's encoding cannot show: escape these instead of failing.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

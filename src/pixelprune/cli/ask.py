@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..core.config import PruneConfig
 from ..errors import ConfigError
-from . import quiet_libraries
 from ._options import Anchored, Dpi, MaxTokens, Method, Metric, Seed, Threshold
+
+if TYPE_CHECKING:
+    from ..hf.chat import Answer
 
 
 def ask(
@@ -52,15 +55,49 @@ def ask(
 
     images = [image for path in paths for _, image in open_images(path, dpi)]
     try:
-        from .. import hf  # noqa: F401  (says in one line what is missing)
-        from . import _answer
+        from ..hf.chat import Chat, quiet_libraries
     except ImportError as error:
         raise ConfigError(str(error)) from error
     quiet_libraries()
-    reader = _answer.Reader(model, config, dtype, device)
-    answers = [reader.answer(images, question, "pruned", max_new_tokens)]
+    chat = Chat(model, config, dtype=dtype, device=device)
+    answers = [chat.answer(images, question, "pruned", max_new_tokens)]
     if compare:
-        kept = [report.kept for report in reader.processor.last_report]
-        answers.append(reader.answer(images, question, "whole", max_new_tokens))
-        answers.append(reader.answer(reader.shrink(images, kept), question, "resized", max_new_tokens))
-    _answer.show(answers)
+        kept = [report.kept for report in chat.processor.last_report]
+        answers.append(chat.answer(images, question, "whole", max_new_tokens))
+        answers.append(chat.answer(chat.shrink(images, kept), question, "resized", max_new_tokens))
+    _show(answers)
+
+
+def _show(answers: list[Answer]) -> None:
+    """The answer, and what it cost; or a table of several."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    if len(answers) == 1:
+        (only,) = answers
+        console.print(Text(only.text))
+        console.print(
+            f"{only.image_tokens} of {only.whole_tokens} image tokens "
+            f"({only.image_tokens / only.whole_tokens:.1%}), first token after {only.first_token:.2f} s",
+            style="dim",
+        )
+        return
+    whole = next(answer for answer in answers if answer.mode == "whole")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", expand=True)
+    table.add_column("", style="dim")
+    for answer in answers:
+        table.add_column(answer.mode, overflow="fold", ratio=1)
+    rows: dict[str, Callable[[Answer], str]] = {
+        "image tokens": lambda a: f"{a.image_tokens} ({a.image_tokens / whole.image_tokens:.1%})",
+        "prompt tokens": lambda a: str(a.prompt_tokens),
+        "first token": lambda a: f"{a.first_token:.2f} s",
+        "speed-up": lambda a: f"{whole.first_token / a.first_token:.2f}x",
+        "whole answer": lambda a: f"{a.seconds:.2f} s",
+        "answer": lambda a: a.text,
+    }
+    for name, value in rows.items():
+        table.add_row(name, *(Text(value(answer)) for answer in answers))
+    console.print(table)

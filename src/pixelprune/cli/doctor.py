@@ -9,13 +9,10 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from . import quiet_libraries
-
 if TYPE_CHECKING:
     from rich.console import Console
 
 _PACKAGES = ("numpy", "pillow", "numba", "torch", "transformers", "tokenizers", "accelerate", "peft", "torchvision")
-_ENGINES = {"hf": ("torch", "transformers")}
 
 
 def doctor() -> None:
@@ -25,15 +22,12 @@ def doctor() -> None:
     console = Console(highlight=False)
     _versions(console)
     right = _check_core(console)
-    for engine, packages in _ENGINES.items():
-        missing = [name for name in packages if importlib.util.find_spec(name) is None]
-        if missing:
-            console.print(
-                f'[red]✗[/] engine {engine}: missing {", ".join(missing)}; pip install "pixelprune\\[{engine}]"'
-            )
-            right = False
-        else:
-            right = _check_hf(console) and _check_reader(console) and right
+    missing = [name for name in ("torch", "transformers") if importlib.util.find_spec(name) is None]
+    if missing:
+        console.print(f'[red]✗[/] engine hf: missing {", ".join(missing)}; pip install "pixelprune\\[hf]"')
+        right = False
+    else:
+        right = _check_hf(console) and _check_reader(console) and right
     right = _check_vllm(console) and right
     console.print("\n[bold green]All is right.[/]" if right else "\n[bold red]Something is wrong; see above.[/]")
     raise typer.Exit(0 if right else 1)
@@ -76,6 +70,7 @@ def _check_hf(console: Console) -> bool:
         import torch
 
         from ..check.selfcheck import TOLERANCE, check_family
+        from ..hf.chat import quiet_libraries
         from ..models.registry import FAMILIES
     except Exception as error:
         _failed(console, "engine hf: cannot be imported", error)
@@ -105,20 +100,18 @@ def _check_reader(console: Console) -> bool:
     """Whether the bundled reader reads a page, whole and pruned."""
     from rich.markup import escape
 
-    from .. import PruneConfig
     from ..core.images import open_image
+    from ..hf.chat import Chat
     from ..reader import EXAMPLE
-    from ._answer import Reader
 
     try:
-        reader = Reader(None, PruneConfig(), "auto", "cpu")
-        answers = [
-            reader.answer([open_image(EXAMPLE.image)], EXAMPLE.question, mode, 40) for mode in ("whole", "pruned")
-        ]
+        chat = Chat(device="cpu")
+        image = open_image(EXAMPLE.image)
+        whole = chat.answer([image], EXAMPLE.question, "whole", 40)
+        pruned = chat.answer([image], EXAMPLE.question, "pruned", 40)
     except Exception as error:  # as above
         _failed(console, "reader", error)
         return False
-    whole, pruned = answers
     right = whole.text == pruned.text == EXAMPLE.answer
     console.print(
         f"{_mark(right)} reader: {escape(repr(whole.text))} from {whole.image_tokens} blocks of a page, "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +15,7 @@ from ..core.config import PruneConfig
 from ..errors import ConfigError, ImageError, PixelPruneError
 from . import FAILURE, complain
 from ._options import Anchored, Dpi, MaxTokens, Method, Metric, Seed, Threshold
+from ._rows import Failure, Row
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -26,32 +27,6 @@ _SIGNATURE = {"Software": "pixelprune inspect"}
 
 # The names in pixelprune.viz.PICTURES, here too so that --help need not import numpy.
 _PICTURES = ("overlay", "grid", "flow", "reconstruction", "error")
-
-
-@dataclass(frozen=True)
-class Row:
-    """What is reported of one image. Sizes in pixels, ratios in (0, 1]."""
-
-    name: str
-    width: int
-    height: int
-    resized_width: int
-    resized_height: int
-    blocks: int
-    kept: int
-    retained: float
-    distinct: float
-    level: int
-    milliseconds: float
-    overlay: str | None
-
-
-@dataclass(frozen=True)
-class Failure:
-    """An image that could not be measured, and why: one line that names it."""
-
-    name: str
-    error: str
 
 
 def inspect(

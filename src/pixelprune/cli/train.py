@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from ..errors import ConfigError
-from . import quiet_libraries
 
 
 def train(
@@ -32,6 +31,7 @@ def train(
         from rich.console import Console
         from rich.logging import RichHandler
 
+        from ..hf.chat import quiet_libraries
         from ..train import run
         from ..train.progress import numbers
     except ImportError as error:

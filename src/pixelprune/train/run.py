@@ -6,6 +6,7 @@ import copy
 import gc
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ import torch
 import yaml
 from accelerate import PartialState
 from rich.console import Console
-from transformers import AutoModelForImageTextToText, PrinterCallback, ProgressCallback, TrainerState, TrainingArguments
+from transformers import PrinterCallback, ProgressCallback, TrainerState, TrainingArguments
 from transformers.integrations.integration_utils import TensorBoardCallback
 
-from ..errors import ConfigError, PixelPruneError, UnsupportedModelError
+from ..errors import ConfigError
 from ..hf import PrunedProcessor
+from ..hf.chat import load_model
 from ..models.resize import ResizeSpec
 from .checkpoint import STATE, guard_settings, is_finished, last_complete_checkpoint
 from .collator import ChatCollator
@@ -107,10 +109,11 @@ def build_trainer(config: TrainConfig) -> PruneTrainer:
     """Everything that a run needs, from its config."""
     args = _arguments(config)  # first: it starts the process group, and knows the device
     processor = _processor(config)
-    model = _model(config.model, config)
+    load = partial(load_model, dtype=config.tune.dtype, attention=config.tune.attention)
+    model: Any = load(config.model)
     teacher = None
     if config.distill is not None and config.distill.teacher is not None:
-        teacher = _model(config.distill.teacher, config)
+        teacher = load(config.distill.teacher)
     elif config.distill is not None and config.tune.lora is None:
         teacher = copy.deepcopy(model)
     on = args.device.type == "cpu" if config.tune.linear_patches == "auto" else config.tune.linear_patches
@@ -166,17 +169,6 @@ def _processor(config: TrainConfig) -> Any:
             raise ConfigError(f"images: min_pixels {least} is more than max_pixels {most}")
         processor.image_processor.size = {"shortest_edge": least, "longest_edge": most}
     return processor
-
-
-def _model(name: str, config: TrainConfig) -> Any:
-    try:
-        return AutoModelForImageTextToText.from_pretrained(
-            name, dtype=config.tune.dtype, attn_implementation=config.tune.attention
-        )
-    except PixelPruneError:
-        raise
-    except (OSError, ValueError, RuntimeError, ImportError) as error:
-        raise UnsupportedModelError(f"{name} cannot be loaded: {error}") from error
 
 
 def _on_accelerator(config: TrainConfig) -> bool:

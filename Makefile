@@ -61,7 +61,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 
 # Beside the environment, because Gradio wants an older Pillow than the one that everything else is tested on.
 .compat/app/.ready: $(VENV)/.ready
-	mkdir -p $(@D)
+	rm -rf $(@D) && mkdir -p $(@D)
 	grep -v '^pillow==' constraints.txt > $(@D)/constraints.txt
 	$(PIP) --upgrade --target $(@D) -c $(@D)/constraints.txt "gradio>=6"
 	touch $@

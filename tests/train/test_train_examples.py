@@ -13,8 +13,8 @@ import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 from train_kit import load_model, load_processor, logged, write
 
-from pixelprune.errors import ConfigError
-from pixelprune.train import ChatCollator, linear_patches, parse_row
+from pixelprune.errors import ConfigError, DataError
+from pixelprune.train import ChatCollator, Conversations, linear_patches, parse_row
 from pixelprune.train.config import load_config
 from pixelprune.train.model import PARTS, PatchLinear, add_lora, apply_liger, freeze
 from pixelprune.train.trainer import answer_logits
@@ -37,11 +37,16 @@ def given(count: int) -> list[dict[str, Any]]:
     ]
 
 
-def test_trl(folder: Path, pictures: Path, tmp_path: Path) -> None:
-    """The losses of its steps are ours on the same rows, and training goes down; unlabelled, they would not be."""
+def trl_example() -> Any:
     spec: Any = importlib.util.spec_from_file_location("trl_sft", EXAMPLES / "trl_sft.py")
     example = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(example)
+    return example
+
+
+def test_trl(folder: Path, pictures: Path, tmp_path: Path) -> None:
+    """The losses of its steps are ours on the same rows, and training goes down; unlabelled, they would not be."""
+    example = trl_example()
     data = write(pictures / "trl.jsonl", given(4))
     trainer = example.build(
         str(folder), str(data), str(tmp_path / "out"), max_steps=6, logging_steps=1, per_device_train_batch_size=4,
@@ -50,7 +55,7 @@ def test_trl(folder: Path, pictures: Path, tmp_path: Path) -> None:
     )  # fmt: skip
     trainer.train()
     losses = logged(trainer)
-    collator = ChatCollator(trainer.data_collator.processor)
+    collator = ChatCollator(trainer.processing_class)
     batch = collator([parse_row(row, folder=pictures) for row in given(4)])
     with torch.no_grad():
         logits, targets, _ = answer_logits(load_model(folder), batch)
@@ -60,6 +65,25 @@ def test_trl(folder: Path, pictures: Path, tmp_path: Path) -> None:
     assert losses[0] != pytest.approx(everything, rel=1e-2)
     assert losses[-1] < 0.8 * losses[0]
     assert int(batch["image_grid_thw"].prod(1).sum()) > len(batch["pixel_values"]), "control: images were pruned"
+
+
+def test_trl_takes_every_form_and_needs_no_gpu(folder: Path, tmp_path: Path) -> None:
+    """The sample rows are in both forms, and nothing says that there is no GPU."""
+    example = trl_example()
+    trainer = example.build(
+        str(folder), str(EXAMPLES / "data" / "train.jsonl"), str(tmp_path / "out"), max_steps=1, report_to="none"
+    )
+    trainer.train()
+    assert len(trainer.train_dataset) == len((EXAMPLES / "data" / "train.jsonl").read_text().splitlines())
+    bad = write(tmp_path / "bad.jsonl", [{"messages": []}])
+    with pytest.raises(DataError, match=r"bad.jsonl:1: messages must be a list of messages"):
+        example.build(str(folder), str(bad), str(tmp_path / "out"))
+
+
+@pytest.mark.parametrize("name", ["train", "held-out"])
+def test_sample_rows_are_rows(name: str) -> None:
+    rows = Conversations([EXAMPLES / "data" / f"{name}.jsonl"])
+    assert all(row.images for row in rows)
 
 
 @pytest.mark.parametrize("name", ["full", "lora-distill"])

@@ -70,17 +70,30 @@ class Server:
         return parent.memory_info().rss, sum(process.memory_info().rss for process in children)
 
 
-@contextlib.contextmanager
-def serve(folder: Path, log: Path, *options: str, kwargs: dict[str, Any] | None = None) -> Iterator[Server]:
+VLLM = (sys.executable, "-m", "vllm.entrypoints.cli.main")
+
+
+def serve(
+    folder: Path, log: Path, *options: str, kwargs: dict[str, Any] | None = None
+) -> contextlib.AbstractContextManager[Server]:
     """Start, wait until it answers, and stop."""
+    given = () if kwargs is None else ("--mm-processor-kwargs", json.dumps(kwargs))
+    return running(log, str(folder), "--served-model-name", "tiny", *options, *given)
+
+
+@contextlib.contextmanager
+def running(log: Path, *arguments: str, **environment: str) -> Iterator[Server]:
+    """``vllm serve`` with these arguments, at a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(folder), "--port", str(port)]
-    command += ["--host", "127.0.0.1", "--served-model-name", "tiny", *options]
-    if kwargs is not None:
-        command += ["--mm-processor-kwargs", json.dumps(kwargs)]
-    environment = {**os.environ, "VLLM_ENABLE_V1_MULTIPROCESSING": "1", "VLLM_LOGGING_LEVEL": "DEBUG"}
+    command = [*VLLM, "serve", *arguments, "--host", "127.0.0.1", "--port", str(port)]
+    environment = {
+        **os.environ,
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "1",
+        "VLLM_LOGGING_LEVEL": "DEBUG",
+        **environment,
+    }
     with log.open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=environment)
     server = Server(process, port, log)

@@ -79,7 +79,7 @@ def _check(image: Any, block_size: int) -> None:
     if 0 in shape or shape[0] % int(block_size) or shape[1] % int(block_size):
         raise ImageError(
             f"height and width must be multiples of block_size={block_size} and not 0; got {shape[0]} x {shape[1]}. "
-            f"Resize with the model's image processor first"
+            f'Resize as the model does: pixelprune.models.resize.ResizeSpec.for_model("qwen3_vl").resize(image)'
         )
 
 

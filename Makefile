@@ -20,7 +20,7 @@ test: $(VENV)/.ready .compat/torchvision/.ready
 
 # The engine tests again on the oldest supported transformers, laid over the same environment.
 test-oldest: .compat/transformers-5.18/.ready .compat/torchvision/.ready
-	PYTHONPATH=$(CURDIR)/.compat/transformers-5.18 $(BIN)/python -m pytest tests/hf tests/train $(PYTEST_ARGS)
+	PYTHONPATH=$(CURDIR)/.compat/transformers-5.18 $(BIN)/python -m pytest tests/hf tests/train tests/docs $(PYTEST_ARGS)
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from server_kit import PATIENCE, VLLM, data_url, running
 
-from tests.docs.hub import MODEL, fill_hub
+from tests.docs.hub import fill_hub
 from tests.docs.pages import ROOT, VLLM_PAGES, commands, text_of
 
 (PAGE,) = VLLM_PAGES

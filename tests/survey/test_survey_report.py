@@ -11,15 +11,14 @@ import pytest
 from collection import picture
 
 from pixelprune import PruneConfig
+from pixelprune.core.config import threshold_of
 from pixelprune.errors import ConfigError
 from pixelprune.models.cost import KNOWN_MODELS, compare
 from pixelprune.survey import ImageRow, Problem, Settings, Survey, run
-from pixelprune.survey.charts import curve, histogram
 from pixelprune.survey.pictures import draw, extremes
 from pixelprune.survey.records import CURVE, MEASURED
 from pixelprune.survey.report import changes, write_comparison, write_html
 from pixelprune.survey.summary import (
-    PERCENTILES,
     by_folder,
     by_size,
     image_speedup,
@@ -27,8 +26,8 @@ from pixelprune.survey.summary import (
     recommend,
     spread,
     summarize,
-    threshold_of,
 )
+from pixelprune.viz.charts import PERCENTILES, curve, histogram
 
 
 def row(name: str = "a", blocks: int = 100, group: str = "", width: int = 320, **kept: int) -> ImageRow:

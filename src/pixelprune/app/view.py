@@ -12,16 +12,15 @@ from typing import cast
 
 from PIL import Image
 
-from ..core.config import Method, Metric, PruneConfig
+from ..core.config import Method, Metric, PruneConfig, threshold_of
 from ..core.select import select
 from ..core.selection import Selection
 from ..errors import ConfigError
 from ..models.cost import KNOWN_MODELS, Comparison, compare
 from ..models.resize import ResizeSpec
 from ..models.shape import ModelShape
-from ..survey.charts import curve
-from ..survey.summary import threshold_of
 from ..viz import PICTURES
+from ..viz.charts import curve
 from .document import Sheet
 
 MODELS = tuple(KNOWN_MODELS)

@@ -79,6 +79,12 @@ class PruneConfig:
         return replace(self, **changes)
 
 
+def threshold_of(level: int) -> float:
+    """The threshold with the fewest digits that means this 8-bit level, 0..255."""
+    candidates = (math.ceil(level / 255 * scale) / scale for scale in (1, 10, 100, 1000))
+    return next(value for value in candidates if PruneConfig(threshold=value).level == level)
+
+
 def _is_number(value: object) -> bool:
     return is_integer(value) or (isinstance(value, (float, np.floating)) and math.isfinite(value))
 

@@ -84,7 +84,8 @@ class Selection:
         channels = array.shape[2]
         blocks = array.reshape(rows, size, cols, size, channels).swapaxes(1, 2)
         row, col = np.divmod(self.source, cols)
-        return blocks[row, col].swapaxes(1, 2).reshape(rows * size, cols * size, channels)
+        rebuilt: NDArray[np.uint8] = blocks[row, col].swapaxes(1, 2).reshape(rows * size, cols * size, channels)
+        return rebuilt
 
     def __repr__(self) -> str:
         rows, cols = self.grid

@@ -8,13 +8,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ..core.config import threshold_of
 from ..errors import ConfigError
 from ..models.shape import ModelShape
-from . import charts
+from ..viz import charts
+from ..viz.charts import PERCENTILES
 from .pictures import Picture, draw, extremes
 from .records import CURVE, LEVELS, METHODS, ImageRow, Survey, setting_key
 from .summary import (
-    PERCENTILES,
     Recommendation,
     by_folder,
     by_size,
@@ -23,7 +24,6 @@ from .summary import (
     project,
     recommend,
     spread,
-    threshold_of,
     times,
 )
 
@@ -130,7 +130,7 @@ def changes(first: Survey, second: Survey) -> list[dict[str, Any]]:
 def curve_of(
     name: str, rows: Sequence[ImageRow], median_only: bool = False
 ) -> tuple[str, list[tuple[float, tuple[float, ...]]]]:
-    """Retain ratios of ``pred2d`` against the threshold, as :func:`pixelprune.survey.charts.curve` takes them."""
+    """Retain ratios of ``pred2d`` against the threshold, as :func:`pixelprune.viz.charts.curve` takes them."""
     points = []
     for level in CURVE:
         percentiles = spread(rows, setting_key("pred2d", level)).percentiles

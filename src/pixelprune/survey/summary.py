@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -11,19 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from ..core.config import PruneConfig
+from ..core.config import threshold_of
 from ..models.cost import Cost, prefill_cost
 from ..models.shape import ModelShape
+from ..viz.charts import PERCENTILES
 from .records import CURVE, LEVELS, METHODS, ImageRow, Settings, Survey, setting_key
-
-PERCENTILES = (5, 25, 50, 75, 95)
 
 #: A higher threshold, or another method, must save at least this share of the tokens to be worth it.
 WORTH_THRESHOLD, WORTH_METHOD = 0.1, 0.03
 #: Levels up to which a threshold is recommended: 12 of 255 is a threshold of 0.05.
 RECOMMENDED_LEVELS = tuple(level for level in CURVE if level <= 12)
 #: Above this share of blocks kept, pruning is not worth its trouble.
-TOO_LITTLE = 0.95
+MAX_USEFUL_RETAIN_RATIO = 0.95
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class Spread:
     Attributes:
         overall: kept blocks over all blocks.
         mean: of the images' retain ratios.
-        percentiles: of the images' retain ratios, at :data:`PERCENTILES`.
+        percentiles: of the images' retain ratios, at :data:`~pixelprune.viz.charts.PERCENTILES`.
     """
 
     overall: float
@@ -97,12 +95,6 @@ class Group:
     retained: dict[str, float]
 
 
-def threshold_of(level: int) -> float:
-    """The shortest threshold that means this level."""
-    candidates = (math.ceil(level / 255 * scale) / scale for scale in (1, 10, 100, 1000))
-    return next(value for value in candidates if PruneConfig(threshold=value).level == level)
-
-
 def spread(rows: Sequence[ImageRow], key: str) -> Spread:
     """How one setting does over the rows, of which there is at least one."""
     ratios = [row.retained(key) for row in rows]
@@ -154,7 +146,7 @@ def recommend(rows: Sequence[ImageRow]) -> Recommendation:
         share = _share(rows, "pred2d", candidate)
         if share < reached * (1 - WORTH_THRESHOLD):
             level, reached = candidate, share
-    if reached > TOO_LITTLE:
+    if reached > MAX_USEFUL_RETAIN_RATIO:
         top = RECOMMENDED_LEVELS[-1]
         return Recommendation(
             setting_key("pred2d", 0), "pred2d", 0, False,

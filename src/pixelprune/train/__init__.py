@@ -3,7 +3,7 @@
 >>> from pixelprune.train import ChatCollator, Conversations, DistillationTrainer, PruneTrainer
 """
 
-from ..hf import _requirements  # noqa: F401  (first, so that it can speak first)
+from .. import hf  # noqa: F401  (first: where torch or transformers is missing, its message says so in one line)
 from .collator import ChatCollator, Encoded
 from .data import Conversations, JsonlFile, MixtureSampler
 from .distill import DistillationTrainer

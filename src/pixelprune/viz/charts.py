@@ -1,4 +1,4 @@
-"""The charts of the report and the explorer: Vega-Lite specifications, drawn as SVG without a browser.
+"""Charts of retain ratios, for pages in a browser: Vega-Lite specifications, drawn as SVG without a browser.
 
 Text and axes are drawn in ``currentColor`` and marks in CSS variables, so that one drawing suits light and dark pages.
 """
@@ -10,11 +10,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..errors import ConfigError
-from .summary import PERCENTILES
 
-#: A series against the threshold: its name, and for each threshold some ratios.
-Band = tuple[str, Sequence[tuple[float, Sequence[float]]]]
-_SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"
+#: The percentiles that a band has: its edges, its darker middle, and the line.
+PERCENTILES = (5, 25, 50, 75, 95)
 
 _COLOURS = ("var(--series-1)", "var(--series-2)")
 _CURRENT = ("labelColor", "titleColor", "tickColor", "domainColor", "gridColor")
@@ -75,8 +73,7 @@ def curve(
     """Blocks kept against the threshold.
 
     Args:
-        bands: series by name: for each threshold the ratios at :data:`pixelprune.survey.summary.PERCENTILES`, or a
-            single ratio.
+        bands: series by name: for each threshold the ratios at :data:`PERCENTILES`, or a single ratio.
         point: a threshold and a ratio to mark.
     """
     rows = []

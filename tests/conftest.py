@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from corpus import EXAMPLES, UPSTREAM, example_files, load
 
+from pixelprune.models.registry import FAMILIES
+
 
 def pytest_addoption(parser):
     parser.addoption(
@@ -15,6 +17,25 @@ def pytest_addoption(parser):
         type=Path,
         help="also compare every image of this folder that tests/data/upstream.json knows by its file name",
     )
+    parser.addoption(
+        "--family",
+        choices=sorted(FAMILIES),
+        help="of the tests that run on every family of models, run this one's alone",
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    """With ``--family``, leave out what is parametrised with the name of another family."""
+    family = config.getoption("--family")
+    if family is None:
+        return
+    others = set(FAMILIES) - {family}
+    kept, left_out = [], []
+    for item in items:
+        values = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        (left_out if any(isinstance(value, str) and value in others for value in values) else kept).append(item)
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = kept
 
 
 def corpus_files(config):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
+
+from PIL import Image
 
 
 def pdf(pages: int = 1, size: tuple[int, int] = (72, 144), field: bool = False, locked: bool = False) -> bytes:
@@ -48,3 +51,28 @@ def png_header(width: int, height: int) -> bytes:
     return (
         b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(64))) + chunk(b"IEND", b"")
     )
+
+
+def dcx(images: list[Image.Image]) -> bytes:
+    """A DCX file: a table of offsets, then a PCX file for each page."""
+    parts = []
+    for image in images:
+        file = io.BytesIO()
+        image.save(file, "PCX")
+        parts.append(file.getvalue())
+    start = 4 + 4 * (len(parts) + 1)
+    offsets = [start + sum(map(len, parts[:number])) for number in range(len(parts))]
+    return struct.pack(f"<{len(parts) + 2}I", 0x3ADE68B1, *offsets, 0) + b"".join(parts)
+
+
+class Refused(dict[str, str]):
+    """Takes what a reader of pages refuses: lines by names."""
+
+    def __call__(self, name: str, error: Exception) -> None:
+        self[name] = str(error)
+
+    @property
+    def line(self) -> str:
+        """The only one."""
+        (line,) = self.values()
+        return line

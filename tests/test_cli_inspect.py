@@ -321,8 +321,18 @@ except SystemExit:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+def test_pages_of_a_tiff(tmp_path):
+    """A page that is refused costs no other."""
+    frames = [Image.new("RGB", size, "white") for size in ((64, 64), (64, 64000), (64, 96))]
+    frames[0].save(tmp_path / "scan.tif", save_all=True, append_images=frames[1:])
+    out, error = call("inspect", tmp_path / "scan.tif", "--json", code=2)
+    name = f"{tmp_path / 'scan.tif'}#page="
+    assert [image["name"] for image in json.loads(out)["images"]] == [f"{name}1", f"{name}3"]
+    assert error.startswith(f"pixelprune: {name}2: ") and len(error.splitlines()) == 1
+
+
 def test_interrupted_is_quiet(monkeypatch):
-    def interrupt(*arguments):
+    def interrupt(*arguments, **keywords):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("pixelprune.core.images.open_images", interrupt)

@@ -124,10 +124,11 @@ def test_exif_rotation_is_applied(tmp_path, orientation, turn):
     assert orientation == 1 or turn(COLOURS).shape != COLOURS.shape or (turn(COLOURS) != COLOURS).any()
 
 
-@pytest.mark.parametrize("name", ["a.gif", "a.png", "a.tif"])
-def test_the_first_frame_counts(tmp_path, name):
+@pytest.mark.parametrize("name", ["a.gif", "a.png", "a.webp"])
+def test_of_an_animation_the_first_frame_counts(tmp_path, name):
     frames = [Image.new("RGB", (5, 4), colour) for colour in ((200, 0, 0), (0, 200, 0))]
-    frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
+    options = {"lossless": True} if name == "a.webp" else {}
+    frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], **options)
     assert (pixels(tmp_path / name) == [200, 0, 0]).all()
     assert [name for name, _ in open_images(tmp_path / name)] == [str(tmp_path / name)]
 

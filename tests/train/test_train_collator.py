@@ -211,6 +211,32 @@ def test_long_and_broken_rows_name_their_line(processor: Any, pictures: Path) ->
         (pictures / "line.png").unlink()
 
 
+def test_a_turned_photo_is_the_same_by_path_and_as_a_picture(processor: Any, pictures: Path, tmp_path: Path) -> None:
+    """One file, one sample: EXIF says how the picture is to be held."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    with Image.open(pictures / "form.png") as form:
+        upright = form.convert("RGB")
+    upright.save(tmp_path / "turned.png", exif=exif)
+    upright.save(tmp_path / "plain.png")
+    collator = ChatCollator(processor)
+
+    def encoded(image: Any) -> Any:
+        content = [{"type": "image", "image": image}, {"type": "text", "text": "?"}]
+        return collator.encode({"messages": [{"role": "user", "content": content}, answer("a")]})
+
+    by_path = encoded(str(tmp_path / "turned.png"))
+    with Image.open(tmp_path / "turned.png") as picture:
+        as_picture = encoded(picture)
+    sideways = encoded(str(tmp_path / "plain.png"))
+    assert torch.equal(by_path.pixel_values, as_picture.pixel_values)
+    assert torch.equal(by_path.image_grid_thw, as_picture.image_grid_thw)
+    assert not torch.equal(by_path.image_grid_thw, sideways.image_grid_thw)
+    (tmp_path / "cut.png").write_bytes((pictures / "form.png").read_bytes()[:400])
+    with Image.open(tmp_path / "cut.png") as cut, pytest.raises(DataError, match=r"cut\.png: .*truncated"):
+        encoded(cut)
+
+
 def test_what_a_collator_refuses(folder: Path, processor: Any, tmp_path: Path, pictures: Path) -> None:
     with pytest.raises(ConfigError, match="needs a PrunedProcessor; got"):
         ChatCollator(processor.tokenizer)

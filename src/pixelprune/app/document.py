@@ -15,7 +15,7 @@ from PIL import Image
 
 from .. import reader
 from ..core.analysis import distinct_ratio
-from ..core.images import count_pages, open_images
+from ..core.images import find_pages, open_images
 from ..errors import ImageError
 from ..models.resize import ResizeSpec
 
@@ -84,13 +84,13 @@ class Document:
         """
         name = name or path.name
         try:
-            count = count_pages(path)
+            count = find_pages(path).total
             if count == 1:
                 return cls([Sheet(name, image) for _, image in open_images(path)])
             sheets = [
                 Sheet(f"{name}, page {number}", image)
                 for number in range(1, min(count, cls.MOST_PAGES) + 1)
-                for _, image in open_images(path, page=number)
+                for _, image in open_images(path, pages=[number])
             ]
         except ImageError as error:
             raise ImageError(str(error).replace(str(path), name)) from error

@@ -114,7 +114,7 @@ def _measure_all(
     for path in paths:
         show(path, 0)
         try:
-            for name, image in open_images(path, dpi):
+            for name, image in open_images(path, dpi, refuse=fail):
                 show(name, 0)
                 try:
                     rows.append(measure(name, image))

@@ -1,41 +1,54 @@
 """Read any image people have, as the 8-bit RGB picture that a person would see.
 
-Transparent pixels lie on white, EXIF rotation is applied, 16-bit gray is scaled, of an animation the first frame
-counts. Everything else is Pillow's own decoding, so a JPEG keeps exactly the pixels that it decodes to.
+Transparent pixels lie on white, EXIF rotation is applied, 16-bit gray is scaled. PDF, TIFF and DCX files have pages; of
+an animation the first frame counts. Everything else is Pillow's own decoding, so a JPEG keeps exactly the pixels that
+it decodes to.
 """
 
 from __future__ import annotations
 
 import stat
-import warnings
-from collections.abc import Iterator
-from io import BytesIO
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from ..errors import ConfigError, ImageError
+from .limits import DEFAULT_LIMITS, Limits
+from .pdf import PdfFile
+from .raster import PAGED_STARTS, ImageFile, upright
 
-#: Points, the unit of a PDF page's size, per inch.
-POINTS_PER_INCH = 72
+#: Takes the name of a page that cannot be read, and why.
+Refuse = Callable[[str, ImageError], None]
 
 
 def open_images(
-    path: str | PathLike[str], dpi: float = 150, *, page: int | None = None
+    path: str | PathLike[str],
+    dpi: float = 150,
+    *,
+    pages: Sequence[int] | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+    refuse: Refuse | None = None,
 ) -> Iterator[tuple[str, Image.Image]]:
-    """Read an image file, or render the pages of a PDF one after the other.
+    """Read an image file, or the pages of a document one after the other: a PDF (which needs ``pixelprune[cli]``), a
+    TIFF or DCX file. One page at a time is in memory. Previews and masks in a TIFF file are no pages.
 
     Args:
-        path: an image in any format that Pillow reads, or a PDF (which needs ``pixelprune[cli]``).
+        path: of the file, in any of the formats of ``limits``.
         dpi: pixels per inch at which PDF pages are rendered. Images ignore it.
-        page: of a PDF, this page alone, from 1. Images ignore it.
+        pages: these pages alone, from 1.
+        limits: what the file may cost.
+        refuse: called for a page that cannot be read, or is more than the limits allow; the others follow. Without it
+            such a page raises, and is the last.
 
     Yields:
-        The name, ``path`` or ``path#page=N`` (from 1) for a PDF, and the 8-bit RGB image.
+        The name, ``path``, or ``path#page=N`` (from 1) for a PDF and where there are several pages; and the 8-bit RGB
+        image.
 
     Raises:
         ImageError: the file cannot be read; one line that begins with its name.
@@ -43,47 +56,66 @@ def open_images(
     """
     _check_dpi(dpi)
     path = Path(path)
-    if _is_pdf(path):
-        yield from _pdf_pages(path, str(path), dpi, page)
-    else:
-        yield str(path), _read(path, str(path))
+    yield from _read_pages(path, _start_of(path), str(path), dpi, pages, limits, refuse)
 
 
-def open_bytes(content: bytes, name: str, dpi: float = 150) -> Iterator[tuple[str, Image.Image]]:
+def open_bytes(
+    content: bytes, name: str, dpi: float = 150, *, limits: Limits = DEFAULT_LIMITS, refuse: Refuse | None = None
+) -> Iterator[tuple[str, Image.Image]]:
     """The same from a file's content, as archives hold it.
 
     Args:
         content: of an image file or a PDF.
         name: what to call it, in what is yielded and in errors.
-        dpi: as for :func:`open_images`, as is what is yielded and raised.
+        dpi, limits, refuse: as for :func:`open_images`, as is what is yielded and raised.
     """
     _check_dpi(dpi)
     if not content:
         raise ImageError(f"{name}: the file is empty")
-    if _looks_like_pdf(content[:_START]):
-        yield from _pdf_pages(content, name, dpi)
-    else:
-        yield name, _read(BytesIO(content), name)
+    yield from _read_pages(content, content[:_START], name, dpi, None, limits, refuse)
 
 
-def count_pages(path: str | PathLike[str]) -> int:
-    """Pages of a PDF; 1 for any other file.
+@dataclass(frozen=True)
+class Pages:
+    """What :func:`find_pages` found.
+
+    Attributes:
+        total: pages of the file; where there are more than may be read, at least one more than that.
+        allowed: the first ones, which may be read.
+        numbered: whether their names end in ``#page=N``.
+        refused: why the rest is left out, in one line that begins with the file's name; ``None`` if nothing is.
+    """
+
+    total: int
+    allowed: int
+    numbered: bool
+    refused: str | None = None
+
+
+def find_pages(path: str | PathLike[str], dpi: float = 150, *, limits: Limits = DEFAULT_LIMITS) -> Pages:
+    """Count a file's pages, and those that :func:`open_images` would read of it, without decoding any.
 
     Raises:
-        ImageError: as for :func:`open_images`.
+        ImageError, ConfigError: as for :func:`open_images`.
     """
+    _check_dpi(dpi)
     path = Path(path)
-    if not _is_pdf(path):
-        return 1
-    document = _open_pdf(path, str(path))
+    start = _start_of(path)
+    if not _is_pdf(start) and not start.startswith(PAGED_STARTS):
+        return Pages(1, 1, numbered=False)
+    document = _open(path, start, str(path), dpi, limits)
     try:
-        return len(document)
+        budget = _Budget(str(path), limits)
+        for index in range(document.count):
+            if refused := budget.take(document, index):
+                return Pages(document.count, index, document.numbered, refused)
+        return Pages(document.count, document.count, document.numbered)
     finally:
         document.close()
 
 
-def open_image(path: str | PathLike[str], dpi: float = 150) -> Image.Image:
-    """Read the one image in a file: like :func:`open_images`, and an error for a PDF of several pages.
+def open_image(path: str | PathLike[str], dpi: float = 150, *, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
+    """Read the one image in a file: like :func:`open_images`, and an error for a file of several pages.
 
     Returns:
         The 8-bit RGB image.
@@ -91,27 +123,125 @@ def open_image(path: str | PathLike[str], dpi: float = 150) -> Image.Image:
     Raises:
         ImageError, ConfigError: as for :func:`open_images`.
     """
-    pages = open_images(path, dpi)
-    _, image = next(pages)
-    if next(pages, None) is not None:
-        raise ImageError(f"{path}: a PDF of several pages where one image is wanted; take its pages with open_images")
-    return image
+    _check_dpi(dpi)
+    path = Path(path)
+    document = _open(path, _start_of(path), str(path), dpi, limits)
+    try:
+        if document.count > 1:
+            raise ImageError(f"{path}: several pages where one image is wanted; take its pages with open_images")
+        return _read(document, 0, f"{path}#page=1" if document.numbered else str(path))
+    finally:
+        document.close()
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """The picture as a person sees it: 8-bit RGB, transparent parts on white.
+    """The picture as a person sees it: 8-bit RGB, EXIF rotation applied, transparent parts on white.
 
     Raises:
         ImageError: 32-bit values outside the ranges that have a meaning without further knowledge, 0..65535 for
-            whole numbers and 0..1 for fractions.
+            whole numbers and 0..1 for fractions; or a mode that Pillow cannot convert.
+        OSError: it was not decoded yet, and cannot be.
     """
-    if image.mode.startswith(("I", "F")):
+    image.load()
+    return _convert(upright(image))
+
+
+def _convert(image: Image.Image) -> Image.Image:
+    mode = image.mode
+    if mode.startswith(("I", "F")):
         image = _to_8_bit(image)
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        image = Image.new("RGB", rgba.size, "white")
-        image.paste(rgba, mask=rgba.getchannel("A"))
-    return image if image.mode == "RGB" else image.convert("RGB")
+    try:
+        if image.mode == "La":  # for which Pillow has this conversion alone
+            image = image.convert("LA")
+        if image.has_transparency_data:
+            rgba = image.convert("RGBA")
+            image = Image.new("RGB", rgba.size, "white")
+            image.paste(rgba, mask=rgba.getchannel("A"))
+        return image if image.mode == "RGB" else image.convert("RGB")
+    except (ValueError, OSError, ImportError) as error:
+        raise ImageError(
+            f"Pillow cannot convert pixels of its mode {mode} to RGB ({error}); save the image as RGB first"
+        ) from error
+
+
+def _read_pages(
+    file: Path | bytes,
+    start: bytes,
+    name: str,
+    dpi: float,
+    pages: Sequence[int] | None,
+    limits: Limits,
+    refuse: Refuse | None,
+) -> Iterator[tuple[str, Image.Image]]:
+    document = _open(file, start, name, dpi, limits)
+    try:
+        budget = _Budget(name, limits)
+        for number in range(1, document.count + 1) if pages is None else pages:
+            label = f"{name}#page={number}" if document.numbered else name
+            try:
+                if not 1 <= number <= document.count:
+                    raise ImageError(f"{name}: there is no page {number}; the file has {document.count}")
+                # A page that is asked for was counted before, by find_pages.
+                if pages is None and (refused := budget.take(document, number - 1)):
+                    raise _OverBudget(refused)
+                image = _read(document, number - 1, label)
+            except ImageError as error:
+                if refuse is None:
+                    raise
+                over = isinstance(error, _OverBudget)
+                refuse(name if over else label, error)
+                if over:
+                    return
+                continue
+            yield label, image
+            del image
+    finally:
+        document.close()
+
+
+class _OverBudget(ImageError):
+    """The rest of a document's pages are more than may be read."""
+
+
+class _Budget:
+    """What is left of a document's limits."""
+
+    def __init__(self, name: str, limits: Limits) -> None:
+        self._name, self._limits = name, limits
+        self._pixels = 0
+
+    def take(self, document: PdfFile | ImageFile, index: int) -> str | None:
+        """Take a page, from 0; or why it and those after it may not be read."""
+        limits = self._limits
+        pixels = document.pixels(index)
+        if pixels <= limits.page_pixels:  # otherwise it is refused by itself, and costs nothing
+            self._pixels += pixels
+        if index >= limits.pages:
+            return f"{self._name}: has more than {limits.pages} pages; those after them are left out"
+        if self._pixels > limits.document_pixels and document.count > 1:
+            return (
+                f"{self._name}: from page {index + 1} on its pages have more than {limits.document_pixels} pixels in "
+                f"all; they are left out"
+            )
+        return None
+
+
+def _open(file: Path | bytes, start: bytes, name: str, dpi: float, limits: Limits) -> PdfFile | ImageFile:
+    if not _is_pdf(start):
+        return ImageFile(file, name, limits)
+    if "PDF" not in limits.formats:
+        raise ImageError(f"{name}: a PDF, which is not read here; formats are {', '.join(limits.formats)}")
+    return PdfFile(file, name, dpi, limits)
+
+
+def _read(document: PdfFile | ImageFile, index: int, label: str) -> Image.Image:
+    image = document.read(index, label)
+    try:
+        return _convert(image)
+    except ImageError as error:
+        raise ImageError(f"{label}: {error}") from error
+    except MemoryError as error:
+        raise ImageError(f"{label}: not enough memory to decode the image; scale it down first") from error
 
 
 def _check_dpi(dpi: float) -> None:
@@ -123,12 +253,12 @@ def _check_dpi(dpi: float) -> None:
 _START = 1024
 
 
-def _looks_like_pdf(start: bytes) -> bool:
+def _is_pdf(start: bytes) -> bool:
     return b"%PDF-" in start
 
 
-def _is_pdf(path: Path) -> bool:
-    """Look at the start of the file. Says in one line what keeps it from being read, before any decoder does."""
+def _start_of(path: Path) -> bytes:
+    """The first bytes of a file. Says in one line what keeps it from being read, before any decoder does."""
     try:
         mode = path.stat().st_mode
         if stat.S_ISREG(mode):
@@ -145,35 +275,7 @@ def _is_pdf(path: Path) -> bool:
         raise ImageError(f"{path}: not a regular file")
     if not start:
         raise ImageError(f"{path}: the file is empty")
-    return _looks_like_pdf(start)
-
-
-def _read(file: Path | BytesIO, name: str) -> Image.Image:
-    try:
-        with warnings.catch_warnings():
-            # Pillow warns from half of its hard limit on. The limit itself stays: decoding raises above it.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(file) as image:
-                image.load()
-                return to_rgb(_upright(image))
-    except Image.DecompressionBombError as error:
-        raise ImageError(f"{name}: {str(error).split(',')[0]}; scale the image down first") from error
-    except UnidentifiedImageError as error:
-        raise ImageError(f"{name}: not an image, or in a format that Pillow cannot read") from error
-    except ImageError as error:
-        raise ImageError(f"{name}: {error}") from error
-    except MemoryError as error:
-        raise ImageError(f"{name}: not enough memory to decode the image; scale it down first") from error
-    except Exception as error:  # on broken files decoders raise whatever they stumble over
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ImageError(f"{name}: the image is damaged or cut off ({reason})") from error
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # unreadable EXIF says nothing about rotation, and the pixels are sound
-        return image
+    return start
 
 
 def _to_8_bit(image: Image.Image) -> Image.Image:
@@ -193,52 +295,3 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
     if isinstance(transparent, int):
         gray.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
     return gray
-
-
-def _open_pdf(file: Path | bytes, name: str) -> Any:
-    try:
-        import pypdfium2
-    except ImportError as error:
-        raise ImageError(f'{name}: reading a PDF needs pypdfium2: pip install "pixelprune[cli]"') from error
-    try:
-        document = pypdfium2.PdfDocument(file)
-    except pypdfium2.PdfiumError as error:
-        if "password" in str(error).lower():
-            raise ImageError(f"{name}: the PDF is locked with a password; save it without one") from error
-        raise ImageError(f"{name}: the PDF is damaged or cut off ({error})") from error
-    if len(document) == 0:
-        document.close()
-        raise ImageError(f"{name}: the PDF has no pages")
-    return document
-
-
-def _pdf_pages(file: Path | bytes, name: str, dpi: float, page: int | None = None) -> Iterator[tuple[str, Image.Image]]:
-    document = _open_pdf(file, name)
-    try:
-        document.init_forms()  # without it the values filled into a form stay invisible
-        if page is not None and not 1 <= page <= len(document):
-            raise ImageError(f"{name}: there is no page {page}; the PDF has {len(document)}")
-        for number in range(1, len(document) + 1) if page is None else (page,):
-            label = f"{name}#page={number}"
-            yield label, _render(document, number - 1, dpi, label)
-    finally:
-        document.close()
-
-
-def _render(document: Any, index: int, dpi: float, name: str) -> Image.Image:
-    scale = dpi / POINTS_PER_INCH
-    limit = 2 * Image.MAX_IMAGE_PIXELS if Image.MAX_IMAGE_PIXELS else float("inf")
-    try:
-        page = document[index]
-        width, height = (side * scale for side in page.get_size())
-        if width * height > limit:
-            raise ImageError(
-                f"{name}: {width:.0f} x {height:.0f} pixels at {dpi:g} dpi are more than Pillow's limit of {limit}; "
-                f"lower the dpi"
-            )
-        image: Image.Image = page.render(scale=scale).to_pil()
-        return to_rgb(image)
-    except ImageError:
-        raise
-    except Exception as error:
-        raise ImageError(f"{name}: the page cannot be rendered ({error})") from error

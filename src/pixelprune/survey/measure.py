@@ -61,7 +61,7 @@ def decode(item: Item, dpi: float) -> Iterator[tuple[str, Image.Image]]:
     if item.error is not None:
         raise PixelPruneError(item.error)
     if item.path is not None:
-        for _, image in open_images(item.path, dpi, page=item.page):
+        for _, image in open_images(item.path, dpi, pages=None if item.page is None else [item.page]):
             yield item.name, image
     else:
         yield from open_bytes(item.content or b"", item.name, dpi)

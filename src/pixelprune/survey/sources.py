@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
-from ..core.images import count_pages
+from ..core.images import find_pages
 from ..errors import ConfigError, ImageError, PixelPruneError
 from .records import Problem
 
@@ -171,7 +171,7 @@ def open_source(path: Path) -> Source:
             from .tables import table_source
 
             return table_source(path)
-        return _file(path, count_pages(path))
+        return _file(path, find_pages(path).total)
     except (OSError, zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
         raise ImageError(f"{path}: cannot be read ({error})") from error
 

@@ -214,12 +214,11 @@ def _draw(text: str, images: list[Image.Image]) -> float:
 
 
 def _read(image: Path | Image.Image) -> Image.Image:
-    if isinstance(image, Image.Image):
-        return to_rgb(image)
     try:
-        return open_image(image)
-    except OSError as error:
-        raise ImageError(f"{image}: {error.strerror or error}") from error
+        return to_rgb(image) if isinstance(image, Image.Image) else open_image(image)
+    except OSError as error:  # of a picture that was opened elsewhere and is only decoded here
+        name = getattr(image, "filename", "") or "an image" if isinstance(image, Image.Image) else image
+        raise ImageError(f"{name}: {error.strerror or error}") from error
 
 
 def _expanded(text: str, spans: list[tuple[int, int]], token: str, kept: list[int]) -> list[tuple[int, int]]:

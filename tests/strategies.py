@@ -5,10 +5,24 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import strategies as st
 
+from pixelprune import PruneConfig
+from pixelprune.core.config import METHODS, METRICS
+
 #: Differences on both sides of the 8-bit levels of THRESHOLDS.
 STEPS = (1, 2, 5, 6, 12, 13, 76, 77, 255)
 THRESHOLDS = (0, 0.004, 0.02, 0.05, 0.3, 1)
 BLOCK_SIZES = (1, 3, 4, 5, 7, 8, 10, 14, 28, 32)
+
+#: Settings, those that share a cache key with others among them.
+CONFIGS = st.builds(
+    PruneConfig,
+    st.sampled_from(METHODS),
+    st.sampled_from(METRICS),
+    st.sampled_from((*THRESHOLDS, 0.003, 0.0195, 0.021)),
+    st.booleans(),
+    st.none() | st.integers(1, 9),
+    st.integers(0, 1),
+)
 
 
 def grids(longest=6):

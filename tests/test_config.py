@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
+import json
 import math
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pytest
+import typer
+from hypothesis import given
+from strategies import CONFIGS
 
 from pixelprune import PixelPruneError, PruneConfig
-from pixelprune.core.config import METHODS, METRICS
+from pixelprune.cli._options import with_settings
+from pixelprune.core.config import METHODS, METRICS, SETTINGS
 from pixelprune.errors import ConfigError
 
 
@@ -89,7 +96,9 @@ def test_a_value_that_is_not_allowed_is_named(settings, seen):
 )
 def test_numbers_of_other_types_are_allowed(settings):
     (name, value), *_ = settings.items()
-    assert getattr(PruneConfig(**settings), name) == value
+    config = PruneConfig(**settings)
+    assert getattr(config, name) == value
+    assert json.loads(json.dumps(config.to_dict())) == config.to_dict()
 
 
 @pytest.mark.parametrize(
@@ -125,3 +134,68 @@ def test_settings_are_frozen_and_replaced_with_validation():
         config.replace(threshold=2)
     with pytest.raises(TypeError):
         config.replace(treshold=0.1)
+
+
+@given(CONFIGS)
+def test_settings_are_written_as_json_and_read_back(config):
+    written = json.loads(json.dumps(config.to_dict()))
+    assert list(written) == list(SETTINGS)
+    assert PruneConfig.from_mapping(written) == config
+    assert PruneConfig.from_keywords({**written, "revision": "main"}) == (config, {"revision": "main"})
+
+
+def test_what_a_mapping_leaves_out_has_its_default():
+    assert PruneConfig.from_mapping({}) == PruneConfig()
+    assert PruneConfig.from_mapping({"threshold": 0.5}) == PruneConfig(threshold=0.5)
+    assert PruneConfig.from_keywords({"size": 3}) == (PruneConfig(), {"size": 3})
+
+
+@pytest.mark.parametrize(
+    "settings, seen",
+    [
+        ({"treshold": 0}, "unknown setting 'treshold'; did you mean 'threshold'?"),
+        ({"maxtokens": 5}, "unknown setting 'maxtokens'; did you mean 'max_tokens'?"),
+        ({"quality": 5}, f"unknown setting 'quality'; known are {', '.join(SETTINGS)}"),
+        ({5: 5}, f"unknown setting 5; known are {', '.join(SETTINGS)}"),
+        ({"threshold": 2}, "threshold must be a number from 0 to 1 (0.02 is 5 of 255 levels); got 2"),
+        (None, 'the settings must be a mapping such as {"threshold": 0}, or null to prune nothing; got None'),
+        (0.02, 'the settings must be a mapping such as {"threshold": 0}, or null to prune nothing; got 0.02'),
+        ([], 'the settings must be a mapping such as {"threshold": 0}, or null to prune nothing; got []'),
+    ],
+)
+def test_a_mapping_that_is_wrong_is_refused_with_where_it_came_from(settings, seen):
+    with pytest.raises(ConfigError) as caught:
+        PruneConfig.from_mapping(settings)
+    assert str(caught.value) == seen
+    with pytest.raises(ConfigError) as caught:
+        PruneConfig.from_mapping(settings, "run.yaml: prune")
+    assert str(caught.value) == f"run.yaml: prune: {seen}"
+
+
+def test_a_keyword_that_is_almost_a_setting_is_refused():
+    with pytest.raises(ConfigError, match=r"^load: unknown setting 'max_token'; did you mean 'max_tokens'"):
+        PruneConfig.from_keywords({"max_token": 5, "token": "secret"}, "load")
+    with pytest.raises(ConfigError, match="unknown setting 'prune'; known are method"):
+        PruneConfig.from_keywords({"prune": {}})
+
+
+def test_every_setting_is_an_option_of_the_command_line():
+    """What a new field of PruneConfig must bring with it, and nothing else."""
+    seen = []
+
+    @with_settings
+    def command(name: str, *, config: PruneConfig, last: int = 0) -> None:
+        seen.append((name, config, last))
+
+    parameters = inspect.signature(command).parameters
+    assert list(parameters) == ["name", *SETTINGS, "last"]
+    types = get_type_hints(PruneConfig)
+    for name in SETTINGS:
+        kind, option = get_args(parameters[name].annotation)
+        assert kind == (str if get_origin(types[name]) is Literal else types[name])
+        assert option.help, f"{name}: the field needs a help text"
+        assert parameters[name].default == getattr(PruneConfig(), name)
+    values: dict[str, Any] = {**PruneConfig().to_dict(), "threshold": 0.5}
+    command(name="x", last=3, **values)
+    assert seen == [("x", PruneConfig(threshold=0.5), 3)]
+    assert isinstance(typer.Typer().command()(command), object)

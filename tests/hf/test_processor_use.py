@@ -209,8 +209,8 @@ def test_truncation_that_spares_the_image(qwen3: Twins) -> None:
         ({"max_tokens": 0}, "max_tokens must be a whole number of at least 1"),
         ({"anchored": 1}, "anchored must be True or False; got 1"),
         ({"seed": -1}, "seed must be a whole number of at least 0; got -1"),
-        ({"treshold": 0.02}, "no setting 'treshold'; did you mean threshold"),
-        ({"prune": {"threshold": 0.02}}, "no setting 'prune'; did you mean method, .*, seed"),
+        ({"treshold": 0.02}, "unknown setting 'treshold'; did you mean 'threshold'"),
+        ({"prune": {"threshold": 0.02}}, "unknown setting 'prune'; known are method, .*, seed"),
     ],
 )
 def test_bad_settings(settings: dict[str, Any], words: str) -> None:

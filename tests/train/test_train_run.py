@@ -219,7 +219,7 @@ def test_bad_rows_end_the_run_or_are_counted(content: dict[str, Any], tmp_path: 
         ({"schedule": {"learning_rat": 1}}, "unknown key 'schedule.learning_rat'; did you mean 'learning_rate'?"),
         ({"tune": {"lora": {"ranks": 1}}}, "unknown key 'tune.lora.ranks'; did you mean 'rank'?"),
         ({"data": {"train": [{"file": "a"}]}}, "unknown key 'data.train.0.file'; known are path, weight"),
-        ({"prune": {"treshold": 0}}, "prune: unknown key 'treshold'; did you mean 'threshold'?"),
+        ({"prune": {"treshold": 0}}, "prune: unknown setting 'treshold'; did you mean 'threshold'?"),
         ({"prune": {"threshold": 2}}, "threshold must be a number from 0 to 1"),
         ({"schedule": {"batch_size": 0}}, "schedule.batch_size: Input should be greater than or equal to 1; got 0"),
         ({"schedule": {"learning_rate": "fast"}}, "schedule.learning_rate: Input should be a valid number"),

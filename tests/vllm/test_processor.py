@@ -121,6 +121,8 @@ def test_cache_keys_hold_the_effective_settings(qwen3) -> None:
     others = [{"threshold": 0.05}, {"method": "raster"}, {"metric": "mae"}, {"anchored": False}, {"max_tokens": 60}]
     keys = [key(without), *(key(without, pixelprune={**engine, **other}) for other in [{}, *others])]
     assert len(set(keys)) == len(keys)
+    # What cannot matter makes no other key.
+    assert key(without, pixelprune={}) == key(without, pixelprune={"seed": 3, "metric": "mae", "anchored": False})
     # A name for the image given by the user takes the place of its pixels, not of the settings.
     for processor in (with_engine, without):
         items = processor.info.parse_mm_data({"image": [FORM]})
@@ -157,15 +159,15 @@ def test_the_image_of_the_profile_is_whole(folder) -> None:
 
 
 WRONG = [
-    ({"treshold": 0}, "has no setting treshold; there are method"),
+    ({"treshold": 0}, "unknown setting 'treshold'; did you mean 'threshold'"),
     ({"threshold": 2}, "threshold must be a number from 0 to 1"),
     ({"threshold": "0"}, "threshold must be a number from 0 to 1"),
     ({"method": "best"}, "method must be one of"),
     ({"max_tokens": 0}, "max_tokens must be a whole number"),
     ({"anchored": 1}, "anchored must be True or False"),
-    (0.02, "must be an object"),
-    (True, "must be an object"),
-    ([], "must be an object"),
+    (0.02, "must be a mapping"),
+    (True, "must be a mapping"),
+    ([], "must be a mapping"),
 ]
 
 

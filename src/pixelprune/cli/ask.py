@@ -9,12 +9,13 @@ import typer
 
 from ..core.config import PruneConfig
 from ..errors import ConfigError
-from ._options import Anchored, Dpi, MaxTokens, Method, Metric, Seed, Threshold
+from ._options import Dpi, with_settings
 
 if TYPE_CHECKING:
     from ..hf.chat import Answer
 
 
+@with_settings
 def ask(
     arguments: Annotated[
         list[str], typer.Argument(metavar="IMAGE... QUESTION", help="Images or PDFs, then the question.")
@@ -26,16 +27,12 @@ def ask(
             show_default="the bundled reader of printed pages and screens",
         ),
     ] = None,
+    *,
     compare: Annotated[
         bool,
         typer.Option("--compare", help="Also ask about the whole images, and about them resized to as many tokens."),
     ] = False,
-    method: Method = "pred2d",
-    metric: Metric = "max",
-    threshold: Threshold = 0.0,
-    anchored: Anchored = True,
-    max_tokens: MaxTokens = None,
-    seed: Seed = 0,
+    config: PruneConfig,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer in tokens.")] = 256,
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...", show_default="cuda if there is one")] = "",
@@ -46,7 +43,6 @@ def ask(
     The time to first token includes resizing, selecting, encoding and prefill, but not reading the files or loading
     the model; the model is warmed up first.
     """
-    config = PruneConfig(method, metric, threshold, anchored, max_tokens, seed)  # type: ignore[arg-type]
     if len(arguments) < 2:
         raise ConfigError(f"give at least one image, then the question; got only {arguments[0]!r}")
     *paths, question = arguments

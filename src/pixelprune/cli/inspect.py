@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +14,7 @@ import typer
 from ..core.config import PruneConfig
 from ..errors import ConfigError, ImageError, PixelPruneError
 from . import FAILURE, complain
-from ._options import Anchored, Dpi, MaxTokens, Method, Metric, Seed, Threshold
+from ._options import Dpi
 from ._rows import Failure, Row
 
 if TYPE_CHECKING:
@@ -31,23 +31,19 @@ _PICTURES = ("overlay", "grid", "flow", "reconstruction", "error")
 
 def inspect(
     images: Annotated[list[str], typer.Argument(metavar="IMAGE", help="Images, and PDFs page by page.")],
+    *,
     overlay: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write a picture NAME.png to this folder for each image.")
     ] = None,
     picture: Annotated[str, typer.Option(help=f"Which picture: {', '.join(_PICTURES)}.")] = "overlay",
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of the table.")] = False,
-    method: Method = "pred2d",
-    metric: Metric = "max",
-    threshold: Threshold = 0.0,
-    anchored: Anchored = True,
-    max_tokens: MaxTokens = None,
+    config: PruneConfig,
     block_size: Annotated[
         int | None, typer.Option(help="Side of a block in pixels.", show_default="the model's")
     ] = None,
     model: Annotated[
         str, typer.Option(help="Resize as this model does: a family, a hub name or a folder. Never downloads.")
     ] = "qwen3_vl",
-    seed: Seed = 0,
     dpi: Dpi = 150,
 ) -> None:
     """How much of each image would be dropped.
@@ -56,7 +52,6 @@ def inspect(
     """
     from . import _report
 
-    config = PruneConfig(method, metric, threshold, anchored, max_tokens, seed)  # type: ignore[arg-type]
     spec = _spec(model, block_size)
     if picture not in _PICTURES:
         raise ConfigError(f"--picture must be one of {', '.join(_PICTURES)}; got {picture!r}")
@@ -67,9 +62,9 @@ def inspect(
         )
     if json:
         sizes = {"block_size": spec.block_size, "min_pixels": spec.min_pixels, "max_pixels": spec.max_pixels}
-        _report.print_json(rows, failed, {**asdict(config), "model": model, **sizes, "dpi": dpi})
+        _report.print_json(rows, failed, {**config.to_dict(), "model": model, **sizes, "dpi": dpi})
     else:
-        _report.print_table(rows, failed, levels=max_tokens is not None)
+        _report.print_table(rows, failed, levels=config.max_tokens is not None)
     if failed:
         raise typer.Exit(FAILURE)
 

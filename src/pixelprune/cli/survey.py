@@ -12,7 +12,7 @@ import typer
 
 from ..errors import ConfigError
 from . import FAILURE, complain
-from ._options import Dpi, Metric
+from ._options import Dpi, setting
 
 if TYPE_CHECKING:
     from ..survey import Survey
@@ -42,7 +42,7 @@ def survey(
         tuple[Path, Path] | None,
         typer.Option(metavar="A B", help="Instead, put two finished surveys (their JSON files) side by side."),
     ] = None,
-    metric: Metric = "max",
+    metric: Annotated[str, setting("metric")] = "max",
     text_tokens: Annotated[int, typer.Option(min=0, help="Tokens of a prompt beside the image's.")] = 64,
     workers: Annotated[int, typer.Option(min=0, help="Processes; 0 for as many as there are cores.")] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Of the sample.")] = 0,

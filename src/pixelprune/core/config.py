@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from difflib import get_close_matches
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -16,10 +19,17 @@ Metric = Literal["max", "mae", "rmse"]
 METHODS: tuple[str, ...] = get_args(Method)
 METRICS: tuple[str, ...] = get_args(Metric)
 
+#: The version of the rules, part of every :attr:`PruneConfig.cache_key`. Raise it whenever any rule selects other
+#: blocks of any image than before: what a cache holds under the old keys is then not found.
+RULES_VERSION = 1
+
 
 @dataclass(frozen=True)
 class PruneConfig:
     """What counts as redundant.
+
+    A setting is one field here. The parsers of files, requests, keywords and command lines take their names, types,
+    defaults and help texts from it.
 
     Args:
         method: the rule that predicts a block from earlier ones.
@@ -34,8 +44,8 @@ class PruneConfig:
             difference (``max``), its mean (``mae``) or the root of its mean square (``rmse``).
         threshold: blocks at most this far apart are equal, 0..1. Zero is exact. Pixels are 8-bit, so for ``max``
             it means the level ``floor(255 * threshold)``.
-        anchored: compare with the *kept* block that stands for a neighbour, so that errors never add up.
-            ``False`` compares raw neighbours.
+        anchored: compare with the *reference* of a neighbour, the kept block that it is copied from, so that errors
+            never add up. ``False`` compares raw neighbours.
         max_tokens: keep at most this many blocks: the lowest 8-bit level, from ``threshold`` upward, that fits.
         seed: for ``random`` only.
 
@@ -43,12 +53,16 @@ class PruneConfig:
         ConfigError: a value is not allowed.
     """
 
-    method: Method = "pred2d"
-    metric: Metric = "max"
-    threshold: float = 0.0
-    anchored: bool = True
-    max_tokens: int | None = None
-    seed: int = 0
+    method: Method = field(default="pred2d", metadata={"help": f"One of {', '.join(METHODS)}."})
+    metric: Metric = field(default="max", metadata={"help": f"Distance between blocks: {', '.join(METRICS)}."})
+    threshold: float = field(default=0.0, metadata={"help": "Blocks this close are equal, 0 (exact) to 1."})
+    anchored: bool = field(
+        default=True, metadata={"help": "Compare with the kept block, or with the raw neighbour.", "off": "sliding"}
+    )
+    max_tokens: int | None = field(
+        default=None, metadata={"help": "Keep at most this many blocks per image, by raising the threshold."}
+    )
+    seed: int = field(default=0, metadata={"help": "For the method random."})
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -68,11 +82,91 @@ class PruneConfig:
             )
         if not is_integer(self.seed) or self.seed < 0:
             raise ConfigError(f"seed must be a whole number of at least 0; got {self.seed!r}")
+        # Numbers of numpy's kinds become Python's, which every format can write.
+        for name, kind in (("threshold", float), ("max_tokens", int), ("seed", int)):
+            value = getattr(self, name)
+            object.__setattr__(self, name, None if value is None else kind(value))
+
+    @classmethod
+    def from_mapping(cls, settings: Mapping[str, Any], where: str = "") -> PruneConfig:
+        """The settings in a mapping, as JSON, YAML or a command line gives them.
+
+        Args:
+            settings: values by name; what is left out has its default.
+            where: begins every error: where the mapping comes from, such as ``mm_processor_kwargs: "pixelprune"``.
+
+        Raises:
+            ConfigError: it is not a mapping, a name is unknown (the message suggests a close one), or a value is not
+                allowed.
+        """
+        prefix = where and f"{where}: "
+        if not isinstance(settings, Mapping):
+            raise ConfigError(
+                f'{prefix}the settings must be a mapping such as {{"threshold": 0}}, or null to prune nothing; '
+                f"got {settings!r}"
+            )
+        for name in settings:
+            if name not in SETTINGS:
+                raise ConfigError(f"{prefix}unknown setting {name!r}{did_you_mean(name, SETTINGS)}")
+        try:
+            return cls(**settings)
+        except ConfigError as error:
+            raise ConfigError(f"{prefix}{error}") from None
+
+    @classmethod
+    def from_keywords(cls, keywords: Mapping[str, Any], where: str = "") -> tuple[PruneConfig, dict[str, Any]]:
+        """The settings among other keyword arguments, and those others.
+
+        A name that is almost a setting is refused, and so is ``prune``: whoever takes the others may drop a name that
+        it does not know, and the setting would be lost without a word.
+
+        Args:
+            keywords: values by name.
+            where: as in :meth:`from_mapping`.
+
+        Raises:
+            ConfigError: as in :meth:`from_mapping`.
+        """
+        ours = {
+            name: value
+            for name, value in keywords.items()
+            if name in SETTINGS or name == "prune" or get_close_matches(name, SETTINGS, n=1, cutoff=0.75)
+        }
+        return cls.from_mapping(ours, where), {name: keywords[name] for name in keywords if name not in ours}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every setting by name, as plain JSON values; :meth:`from_mapping` reads it back."""
+        return asdict(self)
+
+    @property
+    def cache_key(self) -> str:
+        """Names what the settings select: two that differ nowhere that matters have the same key.
+
+        JSON text, the same in every process. Settings that cannot change the selection of any image are left out, and
+        the threshold is given as the rules use it: as a level where only levels count. It holds
+        :data:`RULES_VERSION`.
+        """
+        key = {"rules": RULES_VERSION, **self.to_dict()}
+        if self.method != "random":
+            del key["seed"]
+        by_level = self.metric == "max" or self.max_tokens is not None
+        key["threshold"] = float(self.first_level) if by_level else self.threshold * 255
+        if key["threshold"] == 0 and self.max_tokens is None:  # blocks are equal or not, by any metric
+            del key["metric"], key["anchored"]
+        return json.dumps(key, sort_keys=True)
 
     @property
     def level(self) -> int:
         """The threshold as an 8-bit level, 0..255."""
-        return math.floor(float(self.threshold) * 255 + 1e-6)
+        return math.floor(self.threshold * 255 + 1e-6)
+
+    @property
+    def first_level(self) -> int:
+        """The lowest level that may be used to meet ``max_tokens``, 0..255.
+
+        Metrics other than ``max`` allow a threshold between two levels; the search then starts at the upper one.
+        """
+        return self.level if self.metric == "max" else math.ceil(self.threshold * 255 - 1e-6)
 
     def replace(self, **changes: Any) -> PruneConfig:
         """A copy with some settings changed, validated again."""
@@ -83,6 +177,17 @@ def threshold_of(level: int) -> float:
     """The threshold with the fewest digits that means this 8-bit level, 0..255."""
     candidates = (math.ceil(level / 255 * scale) / scale for scale in (1, 10, 100, 1000))
     return next(value for value in candidates if PruneConfig(threshold=value).level == level)
+
+
+#: The names of all settings.
+SETTINGS: tuple[str, ...] = tuple(setting.name for setting in fields(PruneConfig))
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """The end of an error about an unknown name: the closest known one, or all of them."""
+    known = list(known)
+    close = get_close_matches(str(name), known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(known)}"
 
 
 def _is_number(value: object) -> bool:

@@ -86,12 +86,11 @@ def _check(image: Any, block_size: int) -> None:
 def _within_budget(walk: Any, method: str, config: PruneConfig, values: int) -> tuple[Any, Any, int]:
     """Run the walk at the configured threshold, or at the lowest level from there whose kept count fits."""
     if config.max_tokens is None:
-        limit = _limit(config.metric, float(config.threshold) * 255, values)
+        limit = _limit(config.metric, config.threshold * 255, values)
         source, choices, _ = walk(method, config.metric, limit, config.anchored, _UNLIMITED)
         return source, choices, config.level
     budget = int(config.max_tokens)
-    # The other metrics have no levels of their own, so a threshold between two of them starts at the upper one.
-    start = config.level if config.metric == "max" else math.ceil(float(config.threshold) * 255 - 1e-6)
+    start = config.first_level
     # Anchored counts need not fall with the level, so every level is tried; a walk that overruns stops early.
     for level in range(start, 256):
         limit = _limit(config.metric, float(level), values)

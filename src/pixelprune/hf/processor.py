@@ -6,8 +6,6 @@ Only two things differ from the stock class: an image's placeholder has as many 
 
 from __future__ import annotations
 
-from dataclasses import fields
-from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,7 +16,7 @@ import transformers
 from transformers import CONFIG_MAPPING, BatchFeature, PreTrainedConfig, ProcessorMixin
 from transformers.image_utils import make_flat_list_of_images
 
-from ..core.config import Method, Metric, PruneConfig
+from ..core.config import PruneConfig
 from ..errors import ConfigError, PrunedInputError, UnsupportedModelError
 from ..models.registry import Family, family_of
 from .image_processor import SELECTIONS, ImageReport, ImageSelection, pruned_image_processor
@@ -45,31 +43,21 @@ class PrunedProcessor:
     _video_settings: dict[str, Any] | None = None
 
     @classmethod
-    def from_pretrained(
-        cls,
-        pretrained_model_name_or_path: Any,
-        *,
-        method: Method = "pred2d",
-        metric: Metric = "max",
-        threshold: float = 0.0,
-        anchored: bool = True,
-        max_tokens: int | None = None,
-        seed: int = 0,
-        **kwargs: Any,
-    ) -> Any:
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Any:
         """Load a model's processor and make it prune.
 
         Args:
             pretrained_model_name_or_path: a hub id or a local folder.
-            method, metric, threshold, anchored, max_tokens, seed: see :class:`pixelprune.PruneConfig`.
-            kwargs: what the stock ``from_pretrained`` takes (``revision``, ``cache_dir``, ``size``, ...).
+            kwargs: any setting of :class:`pixelprune.PruneConfig` by its name (``method``, ``metric``, ``threshold``,
+                ``anchored``, ``max_tokens``, ...), and what the stock ``from_pretrained`` takes (``revision``,
+                ``cache_dir``, ``size``, ...).
 
         Raises:
             ConfigError: a setting is not allowed, or misspelt.
             UnsupportedModelError: the model's family is not supported, or the folder holds no model.
         """
-        _refuse_misspelt(kwargs)
-        prune = PruneConfig(method, metric, threshold, anchored, max_tokens, seed)
+        # The stock method drops names that it does not know.
+        prune, kwargs = PruneConfig.from_keywords(kwargs, "PrunedProcessor.from_pretrained()")
         names = ("revision", "cache_dir", "token", "local_files_only", "subfolder")
         hub = {name: kwargs[name] for name in names if name in kwargs}
         config = _config_of(pretrained_model_name_or_path, hub)
@@ -177,16 +165,6 @@ class PrunedProcessor:
     def __reduce__(self) -> tuple[Any, ...]:
         # Without the latest report: caches of processed data are keyed by the pickled processor.
         return _restore, (type(self).__mro__[2],), {**self.__dict__, "last_report": []}
-
-
-def _refuse_misspelt(kwargs: dict[str, Any]) -> None:
-    """Stock ``from_pretrained`` drops names that it does not know; a setting of ours must not be lost that way."""
-    settings = [field.name for field in fields(PruneConfig)]
-    for name in kwargs:
-        close = get_close_matches(name, settings, n=1, cutoff=0.75)
-        if close or name == "prune":
-            meant = close[0] if close else ", ".join(settings)
-            raise ConfigError(f"from_pretrained() has no setting {name!r}; did you mean {meant}?")
 
 
 def _config_of(source: Any, hub: dict[str, Any]) -> Any:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import types
 from collections.abc import Sequence
-from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
 
-from ..core.config import PruneConfig
+from ..core.config import PruneConfig, did_you_mean
 from ..errors import ConfigError
 
 Part = Literal["vision", "merger", "language"]
@@ -147,13 +145,7 @@ class Save(_Section):
 
 
 def _prune(value: Any) -> Any:
-    if not isinstance(value, dict):
-        return value
-    known = [field.name for field in fields(PruneConfig)]
-    for key in value:
-        if key not in known:
-            raise ValueError(f"unknown key {key!r}{_nearest(str(key), known)}")
-    return PruneConfig(**value)
+    return value if isinstance(value, PruneConfig | None) else PruneConfig.from_mapping(value)
 
 
 class TrainConfig(_Section):
@@ -171,7 +163,7 @@ class TrainConfig(_Section):
     model: str
     output: str
     data: Data
-    prune: Annotated[PruneConfig | None, BeforeValidator(_prune), PlainSerializer(lambda c: c and asdict(c))] = (
+    prune: Annotated[PruneConfig | None, BeforeValidator(_prune), PlainSerializer(lambda c: c and c.to_dict())] = (
         PruneConfig()
     )
     images: Images = Images()
@@ -256,7 +248,7 @@ def _describe(problem: Any) -> str:
     where, message = [str(part) for part in problem["loc"] if str(part).isidentifier() or isinstance(part, int)], ""
     if problem["type"] == "extra_forbidden":
         *sections, key = problem["loc"]
-        return f"unknown key {'.'.join(where)!r}{_nearest(str(key), _keys(TrainConfig, sections))}"
+        return f"unknown key {'.'.join(where)!r}{did_you_mean(key, _keys(TrainConfig, sections))}"
     if problem["type"] == "missing":
         return f"the key {'.'.join(where)!r} is missing"
     message = problem["msg"].removeprefix("Value error, ")
@@ -280,8 +272,3 @@ def _section_in(annotation: Any) -> Any:
     if get_origin(annotation) in (Union, types.UnionType, list, Annotated):
         return next((found for inner in get_args(annotation) if (found := _section_in(inner))), None)
     return None
-
-
-def _nearest(key: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(key, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(known)}"

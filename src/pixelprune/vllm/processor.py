@@ -12,7 +12,7 @@ from vllm.multimodal.parse import DictEmbeddingItems, EmbeddingItems
 
 from ..errors import PrunedInputError
 from .images import COUNTS, KEPT
-from .settings import KEY, identity
+from .settings import KEY
 
 
 class PrunedProcessing:
@@ -47,7 +47,7 @@ class PrunedProcessing:
             return hashes
         algorithm = self.info.ctx.get_mm_config().mm_hasher_algorithm
         images = [
-            MultiModalHasher.hash_kwargs(algorithm, mm_hash=key, pixelprune=identity(settings))
+            MultiModalHasher.hash_kwargs(algorithm, mm_hash=key, pixelprune=settings.cache_key)
             for key in hashes["image"]
         ]
         return {**hashes, "image": images}

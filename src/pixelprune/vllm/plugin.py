@@ -28,4 +28,4 @@ def register() -> None:
     for architecture in ARCHITECTURES:
         ModelRegistry.register_model(architecture, f"{package}.checked:{architecture}")
     for architecture in BACKEND:
-        ModelRegistry.register_model(architecture, f"{package}.backend:{architecture}")
+        ModelRegistry.register_model(architecture, f"{package}.unsupported_backend:{architecture}")

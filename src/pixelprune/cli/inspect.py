@@ -14,7 +14,7 @@ import typer
 from ..core.config import PruneConfig
 from ..errors import ConfigError, ImageError, PixelPruneError
 from . import FAILURE, complain
-from ._options import Dpi
+from ._options import Dpi, with_settings
 from ._rows import Failure, Row
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ _SIGNATURE = {"Software": "pixelprune inspect"}
 _PICTURES = ("overlay", "grid", "flow", "reconstruction", "error")
 
 
+@with_settings
 def inspect(
     images: Annotated[list[str], typer.Argument(metavar="IMAGE", help="Images, and PDFs page by page.")],
     *,

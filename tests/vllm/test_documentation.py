@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from server_kit import PATIENCE, VLLM, data_url, running
 
-from tests.docs.hub import fill_hub
+from tests.docs.hub import MODEL, fill_hub
 from tests.docs.pages import ROOT, VLLM_PAGES, commands, text_of
 
 (PAGE,) = VLLM_PAGES
@@ -67,8 +67,10 @@ def test_the_commands_are_these() -> None:
 
 
 def test_offline(folder, environment) -> None:
-    """The script, once as it is, once without pruning: only that makes the prompt shorter."""
-    text = text_of(PAGE, "python", "from vllm import")
+    """The script, with a small engine that compiles nothing."""
+    text = text_of(PAGE, "python", "from PIL import")
+    assert text.count(f'LLM("{MODEL}", ') == 1
+    text = text.replace(f'LLM("{MODEL}", ', f'LLM("{MODEL}", enforce_eager=True, max_model_len=4096, ')
     pruned = int(run_python(folder, environment, text).splitlines()[-1])
     assert 64 < pruned < MOST // 32**2 // 2
 

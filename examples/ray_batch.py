@@ -4,7 +4,8 @@
 
 Each row has the file, the answer, the blocks kept and in total, and an error where there was one: files that cannot be
 read are told and passed over. Interrupted, the same command goes on: what stands in the folder of answers is not asked
-again. Needs ``pip install "pixelprune[vllm]" "ray[data]"``.
+again. Needs
+``pip install "pixelprune[vllm] @ git+https://github.com/pixelprune/pixelprune" "ray[data]"``.
 """
 
 from __future__ import annotations

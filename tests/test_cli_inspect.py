@@ -27,7 +27,7 @@ from pixelprune import PruneConfig, select
 from pixelprune.cli import main
 from pixelprune.core.analysis import distinct_ratio
 from pixelprune.core.images import open_image
-from pixelprune.errors import BudgetError
+from pixelprune.errors import BudgetError, install_hint
 from pixelprune.models.resize import ResizeSpec
 from pixelprune.viz import PICTURES
 
@@ -345,7 +345,7 @@ def test_without_the_packages_of_the_command_line(missing):
     script = f"import sys; sys.modules[{missing!r}] = None; from pixelprune.cli import main; main()"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 2
-    assert done.stderr == f'pixelprune: the command line needs {missing}: pip install "pixelprune[cli]"\n'
+    assert done.stderr == f"pixelprune: the command line needs {missing}: {install_hint('cli')}\n"
 
 
 def test_file_names_of_any_bytes(tmp_path):

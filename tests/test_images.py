@@ -257,7 +257,7 @@ def test_pdfs_need_a_package_and_images_do_not(tmp_path, monkeypatch):
         )
         assert run.stdout.strip() == imported
     monkeypatch.setitem(sys.modules, "pypdfium2", None)
-    with pytest.raises(ImageError, match=r'a\.pdf: .*pip install "pixelprune\[cli\]"'):
+    with pytest.raises(ImageError, match=r'a\.pdf: .*pip install "pixelprune\[cli\] @ git\+https://'):
         open_image(tmp_path / "a.pdf")
 
 

@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+#: Where the package comes from until it is on PyPI.
+REPOSITORY = "https://github.com/pixelprune/pixelprune"
+
+
+def install_hint(extra: str) -> str:
+    """The command that installs an extra, such as ``hf``, for messages about a package that is missing."""
+    return f'pip install "pixelprune[{extra}] @ git+{REPOSITORY}"'
+
 
 class PixelPruneError(ValueError):
     """Base class of every error that PixelPrune raises on purpose."""

@@ -12,6 +12,8 @@ import pytest
 import yaml
 from pages import LANGUAGES, NOT_RUN, PAGES, ROOT, VLLM_PAGES, Block, blocks, commands, not_run, script
 
+from pixelprune.errors import REPOSITORY
+
 PYTHON = [page for page in PAGES if blocks(page, "python") and page not in VLLM_PAGES]
 COMMANDS = commands()
 RUN = [command for command in COMMANDS if not_run(command) is None]
@@ -61,17 +63,15 @@ def test_targets(command: str) -> None:
     assert set(command.split()[1:]) <= set(targets)
 
 
-def test_extras() -> None:
-    """In messages of the package too."""
-    known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    texts = [path.read_text() for path in (*PAGES.values(), *(ROOT / "src").rglob("*.py"))]
-    named = {
-        name
-        for text in texts
-        for group in re.findall(r"(?:pixelprune|\.)\\*\[([a-z,]+)\\*\]", text)
-        for name in group.split(",")
-    }
-    assert named and named <= {*known, "engine"}
+def test_extras_and_where_the_package_comes_from() -> None:
+    """In pages, examples and messages alike; nothing is installed from an index on which it is not yet."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    files = [*PAGES.values(), *(ROOT / "src").rglob("*.py"), *(ROOT / "examples").rglob("*.py")]
+    text = "\n".join(path.read_text() for path in files if path.name != "errors.py")  # which makes the hints
+    extras = re.findall(r"(?:pixelprune|\.)\[([a-z]+)\]", text) + re.findall(r"install_hint\(['\"](\w+)['\"]\)", text)
+    assert extras and set(extras) <= set(project["optional-dependencies"])
+    sources = re.findall(r"install [^\n]*?\"pixelprune(?:\[\w+\])?([^\"\n{]*)", text)
+    assert sources and set(sources) <= {f" @ git+{REPOSITORY}", " @ file:///path/to/the.whl"}
 
 
 @pytest.mark.parametrize("command", OPTIONS)

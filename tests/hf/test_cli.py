@@ -16,6 +16,7 @@ from kit import IMAGES, Kit
 from pixelprune.check import selfcheck
 from pixelprune.cli import doctor as doctor_module
 from pixelprune.cli.doctor import doctor
+from pixelprune.errors import install_hint
 from pixelprune.hf import FAMILIES
 
 PIXELPRUNE = [sys.executable, "-c", "from pixelprune.cli import main; main()"]
@@ -108,6 +109,7 @@ def test_doctor() -> None:
     assert result.returncode == 0, result.stdout + result.stderr
     assert result.stdout.count("✓") == 2 + len(FAMILIES) and "✗" not in result.stdout
     assert all(f"✓ {name} " in result.stdout for name in FAMILIES)
+    assert max(map(len, result.stdout.splitlines())) <= 80, "without a terminal, as wide as one of 80 columns"
     assert "All is right" in result.stdout and result.stderr == ""
 
 
@@ -150,4 +152,4 @@ def test_doctor_names_a_missing_engine(monkeypatch: pytest.MonkeyPatch, capsys: 
         doctor_module.importlib.util, "find_spec", lambda name: None if name == "transformers" else found(name)
     )
     code, output = exit_code(capsys)
-    assert code == 1 and 'missing transformers; pip install "pixelprune[hf]"' in output
+    assert code == 1 and f"missing transformers\n  {install_hint('hf')}\n" in output

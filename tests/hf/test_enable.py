@@ -277,7 +277,7 @@ def test_embeddings_instead_of_ids_are_refused(qwen3: Kit, inputs: Any) -> None:
 @pytest.mark.parametrize(
     ("installed", "message"),
     [
-        ({"torch": "2.13.0"}, r'needs transformers: pip install "pixelprune\[hf\]"'),
+        ({"torch": "2.13.0"}, r'needs transformers: pip install "pixelprune\[hf\] @ git\+https://'),
         ({"torch": "2.13.0", "transformers": "5.17.2"}, r"needs transformers 5\.18 or newer; found 5\.17\.2"),
         ({"torch": "2.13.0", "transformers": "4.57"}, r"needs transformers 5\.18 or newer; found 4\.57"),
     ],

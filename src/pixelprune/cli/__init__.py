@@ -7,7 +7,7 @@ import sys
 import warnings
 from typing import Any, NoReturn
 
-from ..errors import PixelPruneError
+from ..errors import PixelPruneError, install_hint
 
 #: Exit code when anything was wrong with the input.
 FAILURE = 2
@@ -24,7 +24,7 @@ def main() -> NoReturn:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("typer", "rich"):
             raise
-        fail(f'the command line needs {error.name}: pip install "pixelprune[cli]"')
+        fail(f"the command line needs {error.name}: {install_hint('cli')}")
     try:
         result = app(standalone_mode=False, prog_name="pixelprune")
     except PixelPruneError as error:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from ..errors import install_hint
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -24,7 +26,7 @@ def doctor() -> None:
     right = _check_core(console)
     missing = [name for name in ("torch", "transformers") if importlib.util.find_spec(name) is None]
     if missing:
-        console.print(f'[red]✗[/] engine hf: missing {", ".join(missing)}; pip install "pixelprune\\[hf]"')
+        console.print(f"[red]✗[/] engine hf: missing {', '.join(missing)}\n  {_install('hf')}", soft_wrap=True)
         right = False
     else:
         right = _check_hf(console) and _check_reader(console) and right
@@ -77,7 +79,11 @@ def _check_hf(console: Console) -> bool:
         return False
     quiet_libraries()
     torch.set_num_threads(1)  # tiny tensors: more threads only wait for each other
-    console.print(f"engine hf: a tiny model of each family, pruned, against an oracle (allowed: {TOLERANCE:.0e})")
+    console.print(
+        f"\nEngine hf: a tiny model of each family on pruned input, against a slow oracle.\n"
+        f"Relative error of the logits: at most {TOLERANCE:.0e}; above it with wrong positions.\n"
+        f"  {'family':<12}  kept  answer    error  wrong positions   time"
+    )
     right = True
     for model_type in FAMILIES:
         try:
@@ -88,11 +94,11 @@ def _check_hf(console: Console) -> bool:
             continue
         right = right and result.passed
         console.print(
-            f"{_mark(result.passed)} {model_type:<12} {result.retain_ratio:.0%} kept, "
-            f"{'same' if result.same_answer else 'ANOTHER'} answer as the oracle, "
-            f"logits within {result.difference:.0e}, broken on purpose {result.control:.0e}, {result.seconds:.1f} s",
-            soft_wrap=True,
+            f"{_mark(result.passed)} {model_type:<12}  {result.retain_ratio:>4.0%}  "
+            f"{'same' if result.same_answer else 'OTHER':<6}  {result.difference:>7.0e}  {result.control:>15.0e}  "
+            f"{result.seconds:>3.1f} s"
         )
+    console.print()
     return right
 
 
@@ -114,9 +120,8 @@ def _check_reader(console: Console) -> bool:
         return False
     right = whole.text == pruned.text == EXAMPLE.answer
     console.print(
-        f"{_mark(right)} reader: {escape(repr(whole.text))} from {whole.image_tokens} blocks of a page, "
-        f"{escape(repr(pruned.text))} from the {pruned.image_tokens} that are kept",
-        soft_wrap=True,
+        f"{_mark(right)} bundled reader: {escape(repr(whole.text))} from {whole.image_tokens} blocks of a page, "
+        f"{escape(repr(pruned.text))} from {pruned.image_tokens}"
     )
     return right
 
@@ -129,7 +134,7 @@ def _check_vllm(console: Console) -> bool:
 
     spec = importlib.util.find_spec("vllm")
     if spec is None or spec.origin is None:  # without origin: any folder of that name on the path
-        console.print('[dim]- engine vllm: not installed; pip install "pixelprune\\[vllm]"[/]')
+        console.print(f"[dim]- engine vllm: not installed\n  {_install('vllm')}[/]", soft_wrap=True)
         return True
     try:
         import vllm.envs
@@ -149,6 +154,12 @@ def _check_vllm(console: Console) -> bool:
     told = f"missing {'; '.join(missing)}" if missing else f"the plugin is found and fits (tested with {seams.TESTED})"
     console.print(f"{_mark(not missing)} engine vllm: {found}: {escape(told)}", soft_wrap=True)
     return not missing
+
+
+def _install(extra: str) -> str:
+    from rich.markup import escape
+
+    return escape(install_hint(extra))
 
 
 def _mark(right: bool) -> str:

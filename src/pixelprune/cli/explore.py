@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ..errors import ConfigError
+from ..errors import ConfigError, install_hint
 
 _LOCAL = "127.0.0.1"
 
@@ -35,7 +35,7 @@ def explore(
     except ImportError as error:
         if (error.name or "").partition(".")[0] != "gradio":
             raise
-        raise ConfigError('the explorer needs gradio: pip install "pixelprune[app]"') from error
+        raise ConfigError(f"the explorer needs gradio: {install_hint('app')}") from error
     try:
         page = launch(model, host=host, port=port, most_megabytes=max_megabytes, open_browser=browser, block=False)
     except OSError as error:

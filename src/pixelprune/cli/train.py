@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ..errors import ConfigError
+from ..errors import ConfigError, install_hint
 
 
 def train(
@@ -56,4 +56,4 @@ def train(
 def _missing(error: ImportError) -> str:
     if error.name is None or error.name.startswith("pixelprune"):
         return str(error)
-    return f'training needs {error.name.partition(".")[0]}: pip install "pixelprune[train]"'
+    return f"training needs {error.name.partition('.')[0]}: {install_hint('train')}"

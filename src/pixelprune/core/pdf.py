@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image
 
-from ..errors import ImageError
+from ..errors import ImageError, install_hint
 from .limits import Limits
 
 #: Points, the unit of a PDF page's size, per inch.
@@ -109,7 +109,7 @@ def _open(file: Path | bytes, name: str) -> Any:
     try:
         import pypdfium2
     except ImportError as error:
-        raise ImageError(f'{name}: reading a PDF needs pypdfium2: pip install "pixelprune[cli]"') from error
+        raise ImageError(f"{name}: reading a PDF needs pypdfium2: {install_hint('cli')}") from error
     try:
         return pypdfium2.PdfDocument(file)
     except pypdfium2.PdfiumError as error:

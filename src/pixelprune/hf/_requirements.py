@@ -2,6 +2,8 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
+from ..errors import install_hint
+
 #: The first release whose ``forward`` and ``generate`` both take ``mm_encoder_outputs``.
 LEAST_TRANSFORMERS = (5, 18)
 
@@ -13,7 +15,7 @@ def check() -> None:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
-            raise ImportError(f'pixelprune.hf needs {name}: pip install "pixelprune[hf]"') from None
+            raise ImportError(f"pixelprune.hf needs {name}: {install_hint('hf')}") from None
     if tuple(int(part) for part in found["transformers"].split(".")[:2]) < LEAST_TRANSFORMERS:
         least = ".".join(map(str, LEAST_TRANSFORMERS))
         raise ImportError(f"pixelprune.hf needs transformers {least} or newer; found {found['transformers']}")

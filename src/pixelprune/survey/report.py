@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.config import threshold_of
-from ..errors import ConfigError
+from ..errors import ConfigError, install_hint
 from ..models.shape import ModelShape
 from ..viz import charts
 from ..viz.charts import PERCENTILES
@@ -208,7 +208,7 @@ def _render(name: str, **values: Any) -> str:
     try:
         import jinja2
     except ImportError as error:
-        raise ConfigError('the report needs jinja2: pip install "pixelprune[survey]"') from error
+        raise ConfigError(f"the report needs jinja2: {install_hint('survey')}") from error
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("pixelprune.survey", "templates"),
         autoescape=True,

@@ -6,7 +6,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError
+from ..errors import ConfigError, install_hint
 from .records import ImageRow, Survey
 from .summary import image_speedup, recommend
 
@@ -33,7 +33,7 @@ def write_table(survey: Survey, path: Path) -> None:
         import pyarrow
         import pyarrow.parquet as parquet
     except ImportError as error:
-        raise ConfigError(f'{path}: Parquet needs pyarrow: pip install "pixelprune[survey]"') from error
+        raise ConfigError(f"{path}: Parquet needs pyarrow: {install_hint('survey')}") from error
     parquet.write_table(pyarrow.Table.from_pylist(records), path)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import ImageError
+from ..errors import ImageError, install_hint
 from .sources import Item, Source, stamp
 
 _BATCH = 16
@@ -24,7 +24,7 @@ def table_source(path: Path) -> Source:
     try:
         import pyarrow
     except ImportError as error:
-        raise ImageError(f'{path}: reading tables needs pyarrow: pip install "pixelprune[survey]"') from error
+        raise ImageError(f"{path}: reading tables needs pyarrow: {install_hint('survey')}") from error
     try:
         schema, count = _open(path)
     except (OSError, pyarrow.ArrowException) as error:

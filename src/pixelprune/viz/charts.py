@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from ..errors import ConfigError
+from ..errors import ConfigError, install_hint
 
 #: The percentiles that a band has: its edges, its darker middle, and the line.
 PERCENTILES = (5, 25, 50, 75, 95)
@@ -129,7 +129,7 @@ def _svg(spec: dict[str, Any]) -> str:
     try:
         import vl_convert
     except ImportError as error:
-        raise ConfigError('charts need vl-convert-python: pip install "pixelprune[survey]"') from error
+        raise ConfigError(f"charts need vl-convert-python: {install_hint('survey')}") from error
     frame = {"width": _WIDTH, "height": _HEIGHT, "background": None, "config": _CONFIG}
     svg: str = vl_convert.vegalite_to_svg(
         {"$schema": "https://vega.github.io/schema/vega-lite/v5.json", **frame, **spec}

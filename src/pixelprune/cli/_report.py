@@ -43,7 +43,7 @@ def progress(total: int) -> Iterator[Callable[[str, int], None]]:
         yield show
 
 
-def print_json(rows: list[Row], failed: list[Failure], settings: dict[str, Any]) -> None:
+def print_json(rows: list[Row], failed: list[Failure], settings: dict[str, object]) -> None:
     """One JSON document on stdout."""
     from .. import __version__
 

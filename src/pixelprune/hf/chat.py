@@ -161,7 +161,7 @@ class Chat:
 
     def shrink(self, images: list[Image.Image], tokens: list[int]) -> list[Image.Image]:
         """Each image resized to about as many blocks as ``tokens`` says: the plain alternative to pruning."""
-        spec = self._spec()
+        spec = self.spec
         area = spec.block_size**2
         small = []
         for image, count in zip(images, tokens, strict=True):
@@ -169,7 +169,9 @@ class Chat:
             small.append(Image.fromarray(budget.resize(image)))
         return small
 
-    def _spec(self) -> ResizeSpec:
+    @property
+    def spec(self) -> ResizeSpec:
+        """How the model's processor resizes images."""
         return ResizeSpec.from_processor(self.processor.image_processor.to_dict())
 
     def _generate(
@@ -180,7 +182,7 @@ class Chat:
         messages = [{"role": "user", "content": [*content, {"type": "text", "text": question}]}]
         settings = {}
         if mode == "resized":  # these may be smaller than the least size, on purpose
-            spec = self._spec()
+            spec = self.spec
             settings["size"] = {"shortest_edge": spec.block_size**2, "longest_edge": spec.max_pixels}
         try:
             inputs: BatchFeature = self.processor.apply_chat_template(

@@ -58,10 +58,10 @@ class Journal:
         self.close()
         self.path.unlink(missing_ok=True)
 
-    def _write(self, entry: dict[str, Any]) -> None:
+    def _write(self, entry: dict[str, object]) -> None:
         self._file.write(json.dumps(entry).encode() + b"\n")
 
-    def _read(self, head: dict[str, Any]) -> int:
+    def _read(self, head: dict[str, object]) -> int:
         """Take over what is done. Returns the bytes up to the end of the last whole line."""
         if not self.path.exists() or not self.path.stat().st_size:
             return 0

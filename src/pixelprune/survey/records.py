@@ -163,7 +163,7 @@ class Survey:
     seconds: float = 0.0
     version: str = ""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """The survey as a JSON object, from which :meth:`from_json` makes it again."""
         return {"format": FORMAT, **asdict(self)}
 

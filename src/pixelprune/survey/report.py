@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from ..core.config import threshold_of
 from ..errors import ConfigError, install_hint
@@ -17,6 +17,7 @@ from .pictures import Picture, draw, extremes
 from .records import CURVE, LEVELS, METHODS, ImageRow, Survey, setting_key
 from .summary import (
     Recommendation,
+    Spread,
     by_folder,
     by_size,
     distinct,
@@ -115,11 +116,19 @@ def write_comparison(surveys: Sequence[Survey], names: Sequence[str], path: Path
     _write(path, html)
 
 
-def changes(first: Survey, second: Survey) -> list[dict[str, Any]]:
+class Change(TypedDict):
+    """An image that one of two surveys keeps more of: its name, and its retain ratio in the first and the second."""
+
+    name: str
+    first: float
+    second: float
+
+
+def changes(first: Survey, second: Survey) -> list[Change]:
     """Images in both surveys, by name, that one of them keeps more of; the largest difference first."""
     others = {row.name: row for row in second.rows}
     pairs = [(row, others[row.name]) for row in first.rows if row.name in others]
-    changed = [
+    changed: list[Change] = [
         {"name": a.name, "first": a.retained(), "second": b.retained()}
         for a, b in pairs
         if a.retained() != b.retained()
@@ -139,7 +148,7 @@ def curve_of(
     return name, points
 
 
-def methods_table(rows: Sequence[ImageRow]) -> list[dict[str, Any]]:
+def methods_table(rows: Sequence[ImageRow]) -> list[dict[str, str | list[Spread]]]:
     """Every method with its spread at every level that all methods were measured at."""
     return [
         {"method": method, "spreads": [spread(rows, setting_key(method, level)) for level in LEVELS]}
@@ -147,7 +156,7 @@ def methods_table(rows: Sequence[ImageRow]) -> list[dict[str, Any]]:
     ]
 
 
-def image_table(survey: Survey, best: Recommendation, cut: int = 0) -> list[list[Any]]:
+def image_table(survey: Survey, best: Recommendation, cut: int = 0) -> list[list[str | float]]:
     """A row per image for the table in the page, which scripts there sort; ``cut`` letters off every name."""
     return [
         [
@@ -204,7 +213,7 @@ def _point(best: Recommendation, rows: Sequence[ImageRow]) -> tuple[float, float
     return best.threshold, spread(rows, best.key).percentiles[PERCENTILES.index(50)]
 
 
-def _render(name: str, **values: Any) -> str:
+def _render(name: str, **values: object) -> str:
     try:
         import jinja2
     except ImportError as error:
@@ -255,4 +264,4 @@ def _write(path: Path, html: str) -> None:
         raise ConfigError(f"{path}: cannot be written ({error.strerror})") from error
 
 
-__all__ = ["Picture", "changes", "write_comparison", "write_html"]
+__all__ = ["Change", "Picture", "changes", "write_comparison", "write_html"]

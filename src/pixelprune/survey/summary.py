@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from statistics import fmean, median
-from typing import Any
 
 import numpy as np
 
@@ -213,7 +212,7 @@ def times(rows: Sequence[ImageRow]) -> dict[str, float]:
     }
 
 
-def summarize(survey: Survey) -> dict[str, Any]:
+def summarize(survey: Survey) -> dict[str, object]:
     """Everything above as one JSON object; what ``summary`` holds in a survey's JSON file."""
     rows = survey.rows
     if not rows:

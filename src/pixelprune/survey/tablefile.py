@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import Any
 
 from ..errors import ConfigError, install_hint
 from .records import ImageRow, Survey
@@ -37,7 +36,7 @@ def write_table(survey: Survey, path: Path) -> None:
     parquet.write_table(pyarrow.Table.from_pylist(records), path)
 
 
-def table(survey: Survey) -> list[dict[str, Any]]:
+def table(survey: Survey) -> list[dict[str, str | float]]:
     """The rows as flat objects; columns ``kept_pred2d_5`` hold the blocks kept by a method at a level."""
     if not survey.rows:
         return []
@@ -45,7 +44,7 @@ def table(survey: Survey) -> list[dict[str, Any]]:
     return [_record(row, survey, best) for row in survey.rows]
 
 
-def _record(row: ImageRow, survey: Survey, best: str) -> dict[str, Any]:
+def _record(row: ImageRow, survey: Survey, best: str) -> dict[str, str | float]:
     return {
         "name": row.name,
         "group": row.group,

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..errors import DataError
+from .rows import Message
 
 
-def render(processor: Any, messages: Sequence[dict[str, Any]], where: str) -> tuple[str, list[tuple[int, int]]]:
+def render(processor: Any, messages: Sequence[Message], where: str) -> tuple[str, list[tuple[int, int]]]:
     """Render a conversation and find its answers.
 
     Args:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from transformers import TrainerCallback
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 
 class RichProgress(TrainerCallback):
@@ -15,10 +21,12 @@ class RichProgress(TrainerCallback):
     def __init__(self, console: Console) -> None:
         self.console = console
         self.bar: Progress | None = None
-        self.task: Any = None
+        self.task = TaskID(0)
         self.training = False
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
         self.training = True
         if not state.is_world_process_zero or not self.console.is_terminal:
             return
@@ -27,11 +35,20 @@ class RichProgress(TrainerCallback):
         self.bar.start()
         self.task = self.bar.add_task("", total=state.max_steps, completed=state.global_step, numbers="")
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
         if self.bar is not None:
             self.bar.update(self.task, completed=state.global_step)
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: object,
+    ) -> None:
         if not (self.training and state.is_world_process_zero and logs):
             return
         if "loss" not in logs and "eval_loss" not in logs:
@@ -42,7 +59,9 @@ class RichProgress(TrainerCallback):
         else:
             self.console.print(f"step {state.global_step}/{state.max_steps}  {text}", highlight=False, soft_wrap=True)
 
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
         self.close()
 
     def close(self) -> None:

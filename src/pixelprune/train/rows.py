@@ -20,13 +20,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from PIL import Image
 
 from ..errors import DataError
 
-#: The mark that stands for an image in a text.
+#: The mark in a text where an image belongs.
 IMAGE_MARK = "<image>"
 
 _ROLES = {
@@ -39,18 +39,27 @@ _ROLES = {
 }
 
 
+class Message(TypedDict):
+    """A turn, as chat templates take it.
+
+    ``content`` is a list of parts, ``{"type": "text", "text": ...}`` or ``{"type": "image"}``.
+    """
+
+    role: str
+    content: list[dict[str, str]]
+
+
 @dataclass(frozen=True)
 class Conversation:
     """A row that can be used.
 
     Attributes:
-        messages: dictionaries with ``role`` and ``content``, a list of parts ``{"type": "text", "text": ...}`` and
-            ``{"type": "image"}``: what chat templates take. Answers are one text part each.
+        messages: the turns. Answers are one text part each.
         images: the files (or pictures) of the image parts, in their order.
         where: ``file:line``, or what else tells people which row it is.
     """
 
-    messages: list[dict[str, Any]]
+    messages: list[Message]
     images: list[Path | Image.Image]
     where: str
 
@@ -64,7 +73,7 @@ def parse_line(line: bytes | str, where: str, folder: Path) -> Conversation:
     return parse_row(row, where, folder)
 
 
-def parse_row(row: Any, where: str = "this row", folder: Path | None = None) -> Conversation:
+def parse_row(row: object, where: str = "this row", folder: Path | None = None) -> Conversation:
     """Check a row and bring it into one form.
 
     Args:
@@ -86,7 +95,7 @@ class _BadRow(Exception):
 
 
 class _Parser:
-    def __init__(self, row: Any, folder: Path) -> None:
+    def __init__(self, row: object, folder: Path) -> None:
         if not isinstance(row, Mapping):
             raise _BadRow(f"a row is an object with messages or conversations; got {_short(row)}")
         self.row, self.folder = row, folder
@@ -98,7 +107,7 @@ class _Parser:
 
     def parse(self, where: str) -> Conversation:
         turns, role_key, text_key = self._turns()
-        messages = []
+        messages: list[Message] = []
         system = self.row.get("system")
         if isinstance(system, str) and system:
             messages.append({"role": "system", "content": [_text(system)]})
@@ -128,7 +137,7 @@ class _Parser:
                 raise _BadRow(f"there is no image {image}")
         return Conversation(messages, self.images, where)
 
-    def _turns(self) -> tuple[Sequence[Any], str, str]:
+    def _turns(self) -> tuple[Sequence[object], str, str]:
         for key, role_key, text_key in (("messages", "role", "content"), ("conversations", "from", "value")):
             turns = self.row.get(key)
             if turns is not None:
@@ -140,12 +149,12 @@ class _Parser:
                 return turns, role_key, text_key
         raise _BadRow(f"neither messages nor conversations; the row has {', '.join(map(str, self.row)) or 'nothing'}")
 
-    def _content(self, content: Any, number: int) -> list[dict[str, Any]]:
+    def _content(self, content: object, number: int) -> list[dict[str, str]]:
         """Parts in one form: text, with marks cut out of it, and images."""
         parts = [_text(content)] if isinstance(content, str) else content
         if not isinstance(parts, (list, tuple)):
             raise _BadRow(f"message {number}: content must be a text or a list of parts; got {_short(content)}")
-        result: list[dict[str, Any]] = []
+        result: list[dict[str, str]] = []
         for part in parts:
             kind = part.get("type") if isinstance(part, Mapping) else None
             if kind == "text" and isinstance(part.get("text"), str):
@@ -161,7 +170,7 @@ class _Parser:
                 raise _BadRow(f"message {number}: a part must be text or an image; got {_short(part)}")
         return result
 
-    def _image(self, own: Any, number: int) -> dict[str, Any]:
+    def _image(self, own: object, number: int) -> dict[str, str]:
         if own is not None:
             self.images.append(self._file(own))
         elif self.taken < len(self.listed):
@@ -174,7 +183,7 @@ class _Parser:
             )
         return {"type": "image"}
 
-    def _file(self, image: Any) -> Path | Image.Image:
+    def _file(self, image: object) -> Path | Image.Image:
         if isinstance(image, Image.Image):
             return image
         if isinstance(image, Mapping) and isinstance(image.get("path"), str):
@@ -187,11 +196,11 @@ class _Parser:
         return self.folder / name.removeprefix("file://")
 
 
-def _text(text: str) -> dict[str, Any]:
+def _text(text: str) -> dict[str, str]:
     return {"type": "text", "text": text}
 
 
-def _answer(content: list[dict[str, Any]], number: int) -> dict[str, Any]:
+def _answer(content: list[dict[str, str]], number: int) -> dict[str, str]:
     if any(part["type"] == "image" for part in content):
         raise _BadRow(f"message {number}: an answer is text; got an image in it")
     text = "".join(part["text"] for part in content)
@@ -200,6 +209,6 @@ def _answer(content: list[dict[str, Any]], number: int) -> dict[str, Any]:
     return _text(text)
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = " ".join(repr(value).split())
     return text if len(text) <= 80 else text[:79] + "…"

@@ -14,9 +14,12 @@ from ..errors import ConfigError, install_hint
 #: The percentiles that a band has: its edges, its darker middle, and the line.
 PERCENTILES = (5, 25, 50, 75, 95)
 
+#: A piece of a Vega-Lite specification.
+Spec = dict[str, Any]
+
 _COLOURS = ("var(--series-1)", "var(--series-2)")
 _CURRENT = ("labelColor", "titleColor", "tickColor", "domainColor", "gridColor")
-_AXIS: dict[str, Any] = dict.fromkeys(_CURRENT, "currentColor") | {
+_AXIS: Spec = dict.fromkeys(_CURRENT, "currentColor") | {
     "gridOpacity": 0.14,
     "labelFontSize": 13,
     "titleFontSize": 13,
@@ -30,7 +33,7 @@ _WIDTH, _HEIGHT = 520, 260
 
 def histogram(series: Sequence[tuple[str, Sequence[float]]], title: str = "images") -> str:
     """How many images have which retain ratio, in twenty bars of five percent; of several series side by side."""
-    values: list[dict[str, Any]] = []
+    values: list[Spec] = []
     for name, ratios in series:
         counts = [0] * 20
         for ratio in ratios:
@@ -41,7 +44,7 @@ def histogram(series: Sequence[tuple[str, Sequence[float]]], title: str = "image
             for i, count in enumerate(counts)
         ]
     several = len(series) > 1
-    y: dict[str, Any] = {
+    y: Spec = {
         "field": "count",
         "type": "quantitative",
         "title": f"share of {title}" if several else title,
@@ -51,7 +54,7 @@ def histogram(series: Sequence[tuple[str, Sequence[float]]], title: str = "image
     top = max((value["count"] for value in values), default=0)
     ticks = {"values": list(range(int(top) + 1))} if top <= 6 else {"tickMinStep": 1}
     y["axis"] = {"format": ".0%"} if several else {"format": ",d"} | ticks
-    encoding: dict[str, Any] = {
+    encoding: Spec = {
         "x": {
             "field": "from",
             "bin": {"binned": True, "step": 0.05},
@@ -79,7 +82,7 @@ def curve(
     rows = []
     for name, entries in bands:
         for threshold, ratios in entries:
-            row: dict[str, Any] = {"threshold": threshold, "series": name, "p50": ratios[len(ratios) // 2]}
+            row: Spec = {"threshold": threshold, "series": name, "p50": ratios[len(ratios) // 2]}
             if len(ratios) == len(PERCENTILES):
                 row |= {f"p{percent}": ratio for percent, ratio in zip(PERCENTILES, ratios, strict=True)}
             rows.append(row)
@@ -97,7 +100,7 @@ def curve(
         "axis": {"format": ".0%", "values": [i / 5 for i in range(6)]},
     }
     colour = _colour([name for name, _ in bands])
-    layers: list[dict[str, Any]] = []
+    layers: list[Spec] = []
     if rows and "p5" in rows[0]:
         for low, high, opacity in (("p5", "p95", 0.16), ("p25", "p75", 0.3)):
             layers.append(
@@ -119,13 +122,13 @@ def curve(
     return _svg({"data": {"values": rows}, "layer": layers})
 
 
-def _colour(names: list[str]) -> dict[str, Any]:
+def _colour(names: list[str]) -> Spec:
     if len(names) == 1:
         return {"color": {"value": _COLOURS[0]}}
     return {"color": {"field": "series", "type": "nominal", "scale": {"domain": names, "range": list(_COLOURS)}}}
 
 
-def _svg(spec: dict[str, Any]) -> str:
+def _svg(spec: Spec) -> str:
     try:
         import vl_convert
     except ImportError as error:

@@ -9,7 +9,12 @@ from pathlib import Path
 from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).parents[2]
-PAGES = {str(path.relative_to(ROOT)): path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
+GENERATED = ROOT / "docs" / "cli.md"
+PAGES = {
+    str(path.relative_to(ROOT)): path
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+    if path != GENERATED
+}
 
 #: Languages of blocks, and what a test does with them; ``text`` is neither code nor data.
 LANGUAGES = ("python", "sh", "json", "yaml", "dockerfile", "text")

@@ -63,7 +63,7 @@ def test_pruned_inputs_fail_loudly_on_a_model_that_is_not_enabled(
 ) -> None:
     model = tiny_model(model_type)
     kit: Kit = request.getfixturevalue("qwen3")
-    size = 4 * (16 if family_of(model_type).interpolated else 14) ** 2
+    size = 4 * family_of(model_type).images.patch_size ** 2
     ids = torch.tensor([[1, *[model.config.image_token_id] * 3, 2]])
     inputs = {
         "input_ids": ids,

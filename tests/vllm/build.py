@@ -14,24 +14,23 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText
 
 from pixelprune.check.tiny import build_tiny, sharpen, tiny_config, tiny_tokenizer
+from pixelprune.models.registry import family_of
 
 WIDTH = 128
 
 
 def config_for_vllm(model_type: str) -> Any:
     """The tiny config of a family, wide enough."""
+    family = family_of(model_type)
     config = tiny_config(model_type, tiny_tokenizer())
     text, vision = config.text_config, config.vision_config
     text.hidden_size = WIDTH
     text.head_dim = WIDTH // text.num_attention_heads
     text.rope_parameters["mrope_section"] = [8, 4, 4]
-    if model_type == "qwen2_vl":
-        vision.hidden_size = WIDTH  # of what comes out of the tower
-    else:
-        vision.out_hidden_size = WIDTH
-    if model_type.startswith("qwen3_5"):
+    setattr(vision, family.tower_output, WIDTH)
+    if family.recurrent:
         text.linear_key_head_dim = text.linear_value_head_dim = 128
-    if model_type.endswith("moe"):
+    if family.experts:
         text.norm_topk_prob = True  # as published configs have it; transformers always does it
         text.moe_intermediate_size = 96  # no square matrix: transformers tells two layouts apart by their shapes
     return config
@@ -40,7 +39,7 @@ def config_for_vllm(model_type: str) -> Any:
 def build(folder: Path, model_type: str) -> Path:
     """Save a model with its tokenizer and image processor."""
     build_tiny(folder, model_type, weights=False)
-    dtype = torch.bfloat16 if model_type.startswith("qwen3_5") else torch.float32
+    dtype = torch.bfloat16 if family_of(model_type).recurrent else torch.float32
     model = AutoModelForImageTextToText.from_config(config_for_vllm(model_type), dtype=dtype)
     sharpen(model, scale=0.14)
     # Answers in ASCII, which the tokenizer has first: a special token would end them, half a character is not shown.

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe")
+from pixelprune.models.registry import FAMILIES
+
+SERVED = [family.model_type for family in FAMILIES.values() if family.vllm is not None]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -29,5 +31,5 @@ def small_engines():
 def models(tmp_path_factory) -> Path:
     """A folder with a tiny model of each family, by name. Built in another process: this one stays as vLLM likes it."""
     folder = tmp_path_factory.mktemp("models")
-    subprocess.run([sys.executable, str(Path(__file__).with_name("build.py")), str(folder), *FAMILIES], check=True)
+    subprocess.run([sys.executable, str(Path(__file__).with_name("build.py")), str(folder), *SERVED], check=True)
     return folder

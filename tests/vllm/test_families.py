@@ -8,6 +8,7 @@ import torch
 from engine_kit import PROMPTS, SETTINGS, Engine, engine, requests
 
 from pixelprune.check import oracle
+from pixelprune.models.registry import FAMILIES
 
 ASKED = [(name, setting) for setting in SETTINGS for name in PROMPTS]
 #: Root of the mean square error over that of the values: float32 in another order of summation, and bfloat16, which is
@@ -15,7 +16,7 @@ ASKED = [(name, setting) for setting in SETTINGS for name in PROMPTS]
 LIMITS = {"qwen3_5": 0.06, "qwen3_5_moe": 0.06}
 
 
-@pytest.fixture(scope="module", params=["qwen3_vl", "qwen3_vl_moe", "qwen2_vl", "qwen2_5_vl", "qwen3_5", "qwen3_5_moe"])
+@pytest.fixture(scope="module", params=[name for name, row in FAMILIES.items() if row.vllm is not None])
 def family(request, models):
     """An engine with no settings of its own."""
     with engine(request.param, models / request.param) as started:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 
 import pytest
 
 from pixelprune.vllm import compat as seams
-from pixelprune.vllm.plugin import ARCHITECTURES, register
+from pixelprune.vllm import plugin
+from pixelprune.vllm.plugin import ARCHITECTURES, BACKEND, register
 
 
 def test_this_vllm_has_all_of_them() -> None:
@@ -44,14 +46,23 @@ def test_registered_by_name_and_twice() -> None:
         assert model_class.__module__ == "pixelprune.vllm.models"
         assert model_class.__name__ == architecture
         assert model_class.__mro__[2].__module__.startswith("vllm.")
+        assert pickle.loads(pickle.dumps(model_class)) is model_class
+    for architecture in BACKEND:
+        model_class = ModelRegistry._try_load_model_cls(architecture)
+        assert model_class.__module__ == "pixelprune.vllm.unsupported_backend"
+
+
+def test_a_name_that_is_no_architecture() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'LlavaForConditionalGeneration'"):
+        plugin.LlavaForConditionalGeneration  # noqa: B018
 
 
 def test_the_models_cannot_be_imported_without_the_seams() -> None:
     """So that they do not start; vLLM logs the reason."""
     code = (
-        "from pixelprune.vllm import seams\n"
-        "seams.SEAMS['vllm.multimodal.hasher:Gone'] = {}\n"
-        "import pixelprune.vllm.checked"
+        "from pixelprune.vllm import compat, plugin\n"
+        "compat.SEAMS['vllm.multimodal.hasher:Gone'] = {}\n"
+        "plugin.Qwen2VLForConditionalGeneration"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert run.returncode == 1
@@ -61,7 +72,10 @@ def test_the_models_cannot_be_imported_without_the_seams() -> None:
 
 
 def test_a_module_of_vllm_that_is_gone_is_named_too() -> None:
-    code = "import sys; sys.modules['vllm.model_executor.models.qwen3_5'] = None; import pixelprune.vllm.checked"
+    code = (
+        "import sys; sys.modules['vllm.model_executor.models.qwen3_5'] = None\n"
+        "from pixelprune.vllm.plugin import Qwen2VLForConditionalGeneration"
+    )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert run.returncode == 1
     assert "missing vllm.model_executor.models.qwen3_5.Qwen3_5ForConditionalGeneration;" in run.stderr

@@ -57,9 +57,13 @@ def tiny_config(model_type: str, tokenizer: PreTrainedTokenizerFast) -> Any:
     """The config of a tiny model of a family: two or more layers of each kind that the architecture has."""
     family = family_of(model_type)
     ids = {token: tokenizer.convert_tokens_to_ids(token) for token in _SPECIAL}
-    patch = 16 if family.interpolated else 14
-    vision: dict[str, Any] = {"depth": 3, "num_heads": 4, "patch_size": patch, "spatial_merge_size": 2}
-    text: dict[str, Any] = {
+    vision = {
+        "depth": 3,
+        "num_heads": 4,
+        "patch_size": family.images.patch_size,
+        "spatial_merge_size": family.images.merge_size,
+    }
+    text = {
         "vocab_size": len(tokenizer),
         "hidden_size": 64,
         "intermediate_size": 128,
@@ -70,35 +74,13 @@ def tiny_config(model_type: str, tokenizer: PreTrainedTokenizerFast) -> Any:
         "bos_token_id": None,
         "eos_token_id": ids["<|im_end|>"],
         "pad_token_id": ids["<|endoftext|>"],
-        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 2, 2]},
     }
-    if model_type == "qwen2_vl":
-        vision |= {"embed_dim": 64, "hidden_size": 64}
-    elif family.windowed:
-        vision |= {"hidden_size": 64, "intermediate_size": 96, "out_hidden_size": 64, "fullatt_block_indexes": [1]}
-    else:
-        vision |= {"hidden_size": 64, "intermediate_size": 96, "out_hidden_size": 64, "num_position_embeddings": 144}
-        text |= {"head_dim": 16}
-        text["rope_parameters"]["mrope_interleaved"] = True
-    if model_type.startswith("qwen3_vl"):
-        vision["deepstack_visual_indexes"] = [0, 2]
-    if family.recurrent:
-        text |= {
-            "num_hidden_layers": 4,
-            "linear_num_key_heads": 2,
-            "linear_num_value_heads": 4,
-            "linear_key_head_dim": 16,
-            "linear_value_head_dim": 16,
-            "layer_types": ["linear_attention", "full_attention"] * 2,
-        }
-        text["rope_parameters"]["partial_rotary_factor"] = 1.0
-    if model_type.endswith("moe"):
-        text |= {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 64}
-        text |= {"shared_expert_intermediate_size": 64} if family.recurrent else {}
+    rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 2, 2]}
+    own = family.tiny.get("text_config", {})
     return AutoConfig.for_model(
         model_type,
-        vision_config=vision,
-        text_config=text,
+        vision_config={**vision, **family.tiny.get("vision_config", {})},
+        text_config={**text, **own, "rope_parameters": {**rope, **own.get("rope_parameters", {})}},
         image_token_id=ids["<|image_pad|>"],
         video_token_id=ids["<|video_pad|>"],
         vision_start_token_id=ids["<|vision_start|>"],
@@ -143,11 +125,7 @@ def build_tiny(folder: str | Path, model_type: str = "qwen3_vl", seed: int = 0, 
     """
     folder = Path(folder)
     family = family_of(model_type)
-    patch, mean, std, smallest, largest = (
-        (16, [0.5] * 3, [0.5] * 3, 65536, 16777216)
-        if family.interpolated
-        else (14, [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711], 3136, 12845056)
-    )
+    images = family.images
     if weights:
         tiny_model(model_type, seed).save_pretrained(folder)
     else:
@@ -156,10 +134,11 @@ def build_tiny(folder: str | Path, model_type: str = "qwen3_vl", seed: int = 0, 
     tokenizer._set_processor_class(family.processor)
     tokenizer.save_pretrained(folder)
     Qwen2VLImageProcessorPil(
-        patch_size=patch,
-        merge_size=2,
-        image_mean=mean,
-        image_std=std,
-        size={"shortest_edge": smallest, "longest_edge": largest},
+        patch_size=images.patch_size,
+        merge_size=images.merge_size,
+        temporal_patch_size=images.temporal_patch_size,
+        image_mean=list(images.mean),
+        image_std=list(images.std),
+        size={"shortest_edge": images.min_pixels, "longest_edge": images.max_pixels},
     ).save_pretrained(folder)
     return folder

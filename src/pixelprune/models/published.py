@@ -1,7 +1,8 @@
 """Configs of well-known models by name, reduced to what the cost model needs, for use without a network.
 
-Sources: ``config.json`` of the Hugging Face repositories ``Qwen/NAME-Instruct``; the tests compare the numbers of
-parameters that follow with the published ones.
+Sources: ``config.json`` of the Hugging Face repositories ``Qwen/NAME-Instruct``; for Qwen3.5 the card of ``Qwen/NAME``
+and the defaults of transformers' configuration classes. The tests compare the numbers of parameters that follow with
+the published ones.
 """
 
 from __future__ import annotations
@@ -13,10 +14,13 @@ _SMALL_TOWER: _Tower = (24, 1024, 4096, (5, 11, 17))
 _LARGE_TOWER: _Tower = (27, 1152, 4304, (8, 16, 24))
 
 
+def _experts(number: int, per_token: int, width: int) -> dict[str, int]:
+    return {"num_experts": number, "num_experts_per_tok": per_token, "moe_intermediate_size": width}
+
+
 def _qwen3_vl(
     layers: int, hidden: int, intermediate: int, heads: int, vision: _Tower, experts: tuple[int, int, int] | None = None
 ) -> dict[str, Any]:
-    """``experts``: how many, how many of them per token, their width."""
     depth, width, mlp, deepstack = vision
     text = {
         "num_hidden_layers": layers,
@@ -28,8 +32,7 @@ def _qwen3_vl(
         "vocab_size": 151936,
     }
     if experts:
-        names = ("num_experts", "num_experts_per_tok", "moe_intermediate_size")
-        text |= {"num_key_value_heads": 4, **dict(zip(names, experts, strict=True))}
+        text |= {"num_key_value_heads": 4, **_experts(*experts)}
     return {
         "model_type": "qwen3_vl_moe" if experts else "qwen3_vl",
         "text_config": text,
@@ -64,6 +67,24 @@ def _qwen2_5_vl(layers: int, hidden: int, *text: int, mlp: int = 3420) -> dict[s
     return {"model_type": "qwen2_5_vl", **_qwen2(layers, hidden, *text), "vision_config": vision}
 
 
+def _qwen3_5(
+    layers: int, hidden: int, kv_heads: int, intermediate: int = 0, experts: tuple[int, int, int] | None = None
+) -> dict[str, Any]:
+    """What is not said is the default of the family: its tower, linear attention and shared expert."""
+    text = {
+        "num_hidden_layers": layers,
+        "hidden_size": hidden,
+        "num_attention_heads": 16,
+        "num_key_value_heads": kv_heads,
+        "vocab_size": 248320,
+    }
+    return {
+        "model_type": "qwen3_5_moe" if experts else "qwen3_5",
+        "text_config": text | (_experts(*experts) if experts else {"intermediate_size": intermediate}),
+        "vision_config": {"out_hidden_size": hidden},
+    }
+
+
 KNOWN_MODELS: dict[str, dict[str, Any]] = {
     "Qwen3-VL-2B": _qwen3_vl(28, 2048, 6144, 16, _SMALL_TOWER),
     "Qwen3-VL-4B": _qwen3_vl(36, 2560, 9728, 32, _SMALL_TOWER),
@@ -71,6 +92,8 @@ KNOWN_MODELS: dict[str, dict[str, Any]] = {
     "Qwen3-VL-32B": _qwen3_vl(64, 5120, 25600, 64, _LARGE_TOWER),
     "Qwen3-VL-30B-A3B": _qwen3_vl(48, 2048, 6144, 32, _LARGE_TOWER, (128, 8, 768)),
     "Qwen3-VL-235B-A22B": _qwen3_vl(94, 4096, 12288, 64, _LARGE_TOWER, (128, 8, 1536)),
+    "Qwen3.5-9B": _qwen3_5(32, 4096, 4, 12288),
+    "Qwen3.5-35B-A3B": _qwen3_5(40, 2048, 2, experts=(256, 8, 512)),
     "Qwen2.5-VL-3B": _qwen2_5_vl(36, 2048, 11008, 16, 2, 151936),
     "Qwen2.5-VL-7B": _qwen2_5_vl(28, 3584, 18944, 28, 4, 152064),
     "Qwen2.5-VL-32B": _qwen2_5_vl(64, 5120, 27648, 40, 8, 152064, mlp=3456),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..errors import ConfigError, ImageError
+from .registry import FAMILIES, Family, family_named
 
 #: The processors refuse images that are more elongated than this.
 MAX_ASPECT_RATIO = 200
@@ -123,17 +123,17 @@ class ResizeSpec:
         """
         name = str(model)
         if name in FAMILIES:
-            return FAMILIES[name]
+            return _published(FAMILIES[name])
         folder = Path(name).expanduser()
         if name and folder.is_dir():
             return _from_folder(folder)
-        family = _family_of_hub_name(name)
+        family = family_named(name)
         if family is None:
             raise ConfigError(
                 f"unknown model {name!r}: not a folder, and not one of the known families: {', '.join(FAMILIES)} "
                 f"(or a hub name such as Qwen/Qwen3-VL-2B-Instruct)"
             )
-        return FAMILIES[family]
+        return _published(family)
 
     @classmethod
     def from_processor(cls, settings: Mapping[str, Any]) -> ResizeSpec:
@@ -164,38 +164,14 @@ class ResizeSpec:
         )
 
 
-_QWEN3 = ResizeSpec(patch_size=16, merge_size=2, min_pixels=65536, max_pixels=16777216)
-_QWEN2 = ResizeSpec(patch_size=14, merge_size=2, min_pixels=3136, max_pixels=12845056)
-
-#: By ``model_type``, as the published models of each family are configured.
-FAMILIES: dict[str, ResizeSpec] = {
-    "qwen3_vl": _QWEN3,
-    "qwen3_vl_moe": _QWEN3,
-    "qwen3_5": _QWEN3,
-    "qwen3_5_moe": _QWEN3,
-    "qwen2_vl": _QWEN2,
-    "qwen2_5_vl": _QWEN2,
-}
-
-# Dense and mixture-of-experts models of a generation resize alike.
-_HUB_NAMES = (
-    (r"qwen3-vl-\d", "qwen3_vl"),
-    (r"qwen3\.5-\d", "qwen3_5"),
-    (r"qwen2\.5-vl-\d", "qwen2_5_vl"),
-    (r"qwen2-vl-\d", "qwen2_vl"),
-)
+def _published(family: Family) -> ResizeSpec:
+    """As the published models of a family are configured."""
+    images = family.images
+    return ResizeSpec(images.patch_size, images.merge_size, images.min_pixels, images.max_pixels)
 
 
 def _first(*values: Any) -> Any:
     return next((value for value in values if value is not None), None)
-
-
-def _family_of_hub_name(name: str) -> str | None:
-    """``owner/name`` or ``name``; anything with more slashes is a folder that is not there."""
-    if not re.fullmatch(r"([\w-][\w.-]*/)?[\w-][\w.-]*", name):
-        return None
-    model = name.split("/")[-1].lower()
-    return next((family for pattern, family in _HUB_NAMES if re.match(pattern, model)), None)
 
 
 def _from_folder(folder: Path) -> ResizeSpec:
@@ -216,7 +192,7 @@ def _from_folder(folder: Path) -> ResizeSpec:
             return ResizeSpec.from_processor(settings)
         path = folder / "config.json"
         if config is not None:
-            vision, known = config.get("vision_config") or {}, FAMILIES[config["model_type"]]
+            vision, known = config.get("vision_config") or {}, _published(FAMILIES[config["model_type"]])
             return ResizeSpec(
                 patch_size=_first(vision.get("patch_size"), known.patch_size),
                 merge_size=_first(vision.get("spatial_merge_size"), known.merge_size),

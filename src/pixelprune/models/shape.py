@@ -7,13 +7,14 @@ leave out take the defaults of transformers' configuration classes.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import UnsupportedModelError
 from .published import KNOWN_MODELS
+from .registry import Family, family_of
 
 
 @dataclass(frozen=True)
@@ -91,87 +92,56 @@ class ModelShape:
             UnsupportedModelError: not one of the above, a family that is not known, or a needed number is missing.
         """
         config = _read(source)
-        model_type = config.get("model_type")
-        if model_type not in _VISION_DEFAULTS:
-            raise UnsupportedModelError(
-                f"no cost model for model_type {model_type!r}; known are {', '.join(sorted(_VISION_DEFAULTS))}"
-            )
+        family = family_of(config.get("model_type"))
         # Configs saved before transformers 4.52 keep the text model's keys at the top.
         text = config.get("text_config") or config
-        vision = {**_VISION_DEFAULTS[model_type], **(config.get("vision_config") or {})}
-        return cls(model_type, _vision_shape(model_type, vision), _text_shape(model_type, text))
+        vision = config.get("vision_config") or {}
+        return cls(family.model_type, _vision_shape(family, vision), _text_shape(family, text))
 
 
-#: Defaults of transformers' vision configuration classes, for keys that published configs leave out.
-_QWEN2: dict[str, Any] = {
-    "depth": 32,
-    "num_heads": 16,
-    "patch_size": 14,
-    "temporal_patch_size": 2,
-    "spatial_merge_size": 2,
-    "in_channels": 3,
-}
-_QWEN3: dict[str, Any] = {
-    "depth": 27,
-    "hidden_size": 1152,
-    "intermediate_size": 4304,
-    "num_heads": 16,
-    "patch_size": 16,
-    "temporal_patch_size": 2,
-    "spatial_merge_size": 2,
-    "in_channels": 3,
-    "out_hidden_size": 3584,
-}
-_VISION_DEFAULTS: dict[str, dict[str, Any]] = {
-    "qwen2_vl": {**_QWEN2, "embed_dim": 1280, "hidden_size": 3584, "mlp_ratio": 4},
-    "qwen2_5_vl": {
-        **_QWEN2,
-        "hidden_size": 3584,
-        "intermediate_size": 3420,
-        "out_hidden_size": 3584,
-        "window_size": 112,
-        "fullatt_block_indexes": (7, 15, 23, 31),
-    },
-    "qwen3_vl": {**_QWEN3, "deepstack_visual_indexes": (8, 16, 24)},
-    "qwen3_vl_moe": {**_QWEN3, "deepstack_visual_indexes": (8, 16, 24)},
-    "qwen3_5": _QWEN3,
-    "qwen3_5_moe": _QWEN3,
-}
-#: Width of an attention head where the config does not say; otherwise it is hidden size over heads.
-_HEAD_DIM = {"qwen3_vl": 128, "qwen3_5": 256, "qwen3_5_moe": 256}
-
-
-def _vision_shape(model_type: str, config: Mapping[str, Any]) -> VisionShape:
+def _vision_shape(family: Family, config: Mapping[str, Any]) -> VisionShape:
+    config = _filled(
+        config,
+        in_channels=3,
+        patch_size=family.images.patch_size,
+        temporal_patch_size=family.images.temporal_patch_size,
+        spatial_merge_size=family.images.merge_size,
+        **family.vision,
+    )
     depth, patch, merge = (_whole(config, key) for key in ("depth", "patch_size", "spatial_merge_size"))
-    # Qwen2-VL names the tower's width embed_dim and calls the width it hands over hidden_size.
-    first = model_type == "qwen2_vl"
-    hidden = _whole(config, "embed_dim" if first else "hidden_size")
-    windows = model_type == "qwen2_5_vl"
-    full_layers = {int(i) for i in config["fullatt_block_indexes"] if int(i) < depth} if windows else set(range(depth))
-    deepstack = config.get("deepstack_visual_indexes", ()) if model_type.startswith("qwen3_vl") else ()
+    hidden = _whole(config, family.tower_width)
+    full_layers = _below(depth, config["fullatt_block_indexes"] if family.windowed else range(depth))
     return VisionShape(
         depth=depth,
         hidden=hidden,
-        intermediate=int(hidden * config["mlp_ratio"]) if first else _whole(config, "intermediate_size"),
+        # Where the width is given as a ratio, it is so for all models of the family.
+        intermediate=int(hidden * config["mlp_ratio"])
+        if "mlp_ratio" in family.vision
+        else _whole(config, "intermediate_size"),
         heads=_whole(config, "num_heads"),
         patch_size=patch,
         temporal_patch_size=_whole(config, "temporal_patch_size"),
         merge_size=merge,
         in_channels=_whole(config, "in_channels"),
-        out_hidden=_whole(config, "hidden_size" if first else "out_hidden_size"),
-        mlp_matrices=3 if windows else 2,
-        deepstack_mergers=sum(int(i) < depth for i in deepstack),
+        out_hidden=_whole(config, family.tower_output),
+        mlp_matrices=3 if family.gated_tower else 2,
+        deepstack_mergers=len(_below(depth, config["deepstack_visual_indexes"] if family.deepstack else ())),
         full_attention_layers=len(full_layers),
-        window_blocks=_whole(config, "window_size") // merge // patch if windows else 0,
+        window_blocks=_whole(config, "window_size") // merge // patch if family.windowed else 0,
     )
 
 
-def _text_shape(model_type: str, config: Mapping[str, Any]) -> TextShape:
+def _below(depth: int, layers: Iterable[Any]) -> set[int]:
+    """The layers of a list that the tower has."""
+    return {int(layer) for layer in layers if int(layer) < depth}
+
+
+def _text_shape(family: Family, config: Mapping[str, Any]) -> TextShape:
+    config = _filled(config, **family.text)
     layers, hidden, heads = (_whole(config, k) for k in ("num_hidden_layers", "hidden_size", "num_attention_heads"))
-    linear = model_type.startswith("qwen3_5")
     if config.get("use_sliding_window"):
         raise UnsupportedModelError("no cost model for a text model with sliding window attention; use_sliding_window")
-    moe = _moe(model_type, config, layers) if model_type.endswith("_moe") else {}
+    moe = _moe(family, config, layers) if family.experts else {}
     return TextShape(
         layers=layers,
         hidden=hidden,
@@ -179,41 +149,48 @@ def _text_shape(model_type: str, config: Mapping[str, Any]) -> TextShape:
         intermediate=0 if moe.get("moe_layers") == layers else _whole(config, "intermediate_size"),
         heads=heads,
         kv_heads=_whole(config, "num_key_value_heads", heads),
-        head_dim=_whole(config, "head_dim", _HEAD_DIM.get(model_type, hidden // heads)),
+        head_dim=_whole(config, "head_dim", hidden // heads),
         vocab=_whole(config, "vocab_size"),
-        full_attention_layers=_full_layers(config, layers) if linear else layers,
-        gated_attention=linear,
+        full_attention_layers=_full_layers(config, layers) if family.recurrent else layers,
+        # The models with recurrent layers gate the attention of the others.
+        gated_attention=family.recurrent,
         **moe,
-        **(_linear_attention(config) if linear else {}),
+        **(_linear_attention(config) if family.recurrent else {}),
     )
 
 
-def _moe(model_type: str, config: Mapping[str, Any], layers: int) -> dict[str, int]:
+def _moe(family: Family, config: Mapping[str, Any], layers: int) -> dict[str, int]:
     dense = set(config.get("mlp_only_layers") or ())
     step = _whole(config, "decoder_sparse_step", 1)
+    shared = "shared_expert_intermediate_size"
     return {
         "moe_layers": sum(i not in dense and (i + 1) % step == 0 for i in range(layers)),
         "experts": _whole(config, "num_experts", config.get("num_local_experts")),
         "experts_per_token": _whole(config, "num_experts_per_tok"),
         "moe_intermediate": _whole(config, "moe_intermediate_size"),
-        "shared_intermediate": _whole(config, "shared_expert_intermediate_size", 0) if "3_5" in model_type else 0,
+        "shared_intermediate": _whole(config, shared) if shared in family.text else 0,
     }
 
 
 def _linear_attention(config: Mapping[str, Any]) -> dict[str, int]:
     return {
-        "linear_key_heads": _whole(config, "linear_num_key_heads", 16),
-        "linear_value_heads": _whole(config, "linear_num_value_heads", 32),
-        "linear_key_dim": _whole(config, "linear_key_head_dim", 128),
-        "linear_value_dim": _whole(config, "linear_value_head_dim", 128),
-        "linear_conv_kernel": _whole(config, "linear_conv_kernel_dim", 4),
+        "linear_key_heads": _whole(config, "linear_num_key_heads"),
+        "linear_value_heads": _whole(config, "linear_num_value_heads"),
+        "linear_key_dim": _whole(config, "linear_key_head_dim"),
+        "linear_value_dim": _whole(config, "linear_value_head_dim"),
+        "linear_conv_kernel": _whole(config, "linear_conv_kernel_dim"),
     }
 
 
 def _full_layers(config: Mapping[str, Any], layers: int) -> int:
     if config.get("layer_types"):
         return sum(kind == "full_attention" for kind in config["layer_types"])
-    return layers // _whole(config, "full_attention_interval", 4)
+    return layers // _whole(config, "full_attention_interval")
+
+
+def _filled(config: Mapping[str, Any], **defaults: Any) -> dict[str, Any]:
+    """A config with defaults where it leaves a key out or says null."""
+    return {**defaults, **{key: value for key, value in config.items() if value is not None}}
 
 
 def _whole(config: Mapping[str, Any], key: str, default: int | None = None) -> int:

@@ -6,18 +6,40 @@ import inspect
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 
+from ..models.registry import FAMILIES
+
 #: The release that the tests run on.
 TESTED = "0.32"
 
 _PROCESSING = "vllm.multimodal.processing"
 _MODELS = "vllm.model_executor.models"
-_MODEL_METHODS = {
+_MODEL_METHODS: dict[str, tuple[str, ...]] = {
     "_parse_and_validate_image_input": ("kwargs",),
     "_process_image_input": ("image_input",),
     "get_mrope_input_positions": ("input_tokens", "mm_features"),
     "get_encoder_cudagraph_config": (),
 }
-_TOWER_METHODS = {"forward": ("x", "grid_thw", "encoder_metadata"), "prepare_encoder_metadata": ()}
+_TOWER_METHODS: dict[str, tuple[str, ...]] = {
+    "forward": ("x", "grid_thw", "encoder_metadata"),
+    "prepare_encoder_metadata": (),
+}
+#: Methods of the tower that one function of :mod:`.towers` alone calls.
+_METADATA_METHODS: dict[str, dict[str, tuple[str, ...]]] = {
+    "qwen2_metadata": {"compute_attn_mask_seqlen": ("cu_seqlens",)},
+    "qwen2_5_metadata": {"get_rope_by_thw": ("t", "h", "w")},
+}
+
+
+def _family_seams() -> dict[str, dict[str, tuple[str, ...]]]:
+    """The classes of each family, with the methods that are overridden or called."""
+    needed: dict[str, dict[str, tuple[str, ...]]] = {}
+    for family in FAMILIES.values():
+        if (names := family.vllm) is not None:
+            tower = {**_TOWER_METHODS, **_METADATA_METHODS.get(names.metadata, {})}
+            needed |= {names.tower: tower, names.model: _MODEL_METHODS}
+            needed |= {place: {} for place in (names.info, names.processor, names.dummy_inputs)}
+    return {f"{_MODELS}.{place}": methods for place, methods in needed.items()}
+
 
 #: ``module:name`` of a function, or of a class with the methods overridden or called, each with the parameters used.
 SEAMS: dict[str, tuple[str, ...] | dict[str, tuple[str, ...]]] = {
@@ -57,15 +79,7 @@ SEAMS: dict[str, tuple[str, ...] | dict[str, tuple[str, ...]]] = {
         "grid_thw_list",
         "rope_type",
     ),
-    f"{_MODELS}.qwen2_vl:Qwen2VisionTransformer": {**_TOWER_METHODS, "compute_attn_mask_seqlen": ("cu_seqlens",)},
-    f"{_MODELS}.qwen2_5_vl:Qwen2_5_VisionTransformer": {**_TOWER_METHODS, "get_rope_by_thw": ("t", "h", "w")},
-    f"{_MODELS}.qwen3_vl:Qwen3_VisionTransformer": _TOWER_METHODS,
-    f"{_MODELS}.qwen2_vl:Qwen2VLForConditionalGeneration": _MODEL_METHODS,
-    f"{_MODELS}.qwen2_5_vl:Qwen2_5_VLForConditionalGeneration": _MODEL_METHODS,
-    f"{_MODELS}.qwen3_vl:Qwen3VLForConditionalGeneration": _MODEL_METHODS,
-    f"{_MODELS}.qwen3_vl_moe:Qwen3VLMoeForConditionalGeneration": _MODEL_METHODS,
-    f"{_MODELS}.qwen3_5:Qwen3_5ForConditionalGeneration": _MODEL_METHODS,
-    f"{_MODELS}.qwen3_5:Qwen3_5MoeForConditionalGeneration": _MODEL_METHODS,
+    **_family_seams(),
     "transformers.models.qwen2_vl:Qwen2VLImageProcessor": {
         "_preprocess": ("images", "do_resize", "size", "resample", "patch_size", "merge_size", "temporal_patch_size"),
         "resize": ("images", "size", "resample", "factor"),

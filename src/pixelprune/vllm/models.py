@@ -1,19 +1,20 @@
-"""vLLM's model classes with pruned images: one mixin, and a thin class per family under the stock class's name."""
+"""vLLM's model classes with pruned images: one mixin, and for each family a subclass under the stock class's name."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
-from vllm.model_executor.models import qwen2_5_vl, qwen2_vl, qwen3_5, qwen3_vl, qwen3_vl_moe
 from vllm.model_executor.models.vision import run_dp_sharded_mrope_vision_model
 from vllm.multimodal import MULTIMODAL_REGISTRY
 from vllm.multimodal.inputs import PlaceholderRange
 
+from ..models.registry import FAMILIES, Family, VllmClasses
 from . import towers
 from .context import PrunedInfo
 from .images import COUNTS, KEPT
@@ -93,58 +94,35 @@ def _full_prompt(tokens: list[int], features: list[Any], merge: int) -> tuple[li
     return full, moved, torch.from_numpy(np.concatenate(at))
 
 
-def _register(processor: Any, info: Any, dummy_inputs: Any) -> Any:
-    """vLLM's decorator, with our subclasses of the family's processor and info, under their names."""
-    return MULTIMODAL_REGISTRY.register_processor(
-        type(processor.__name__, (PrunedProcessing, processor), {"__module__": __name__}),
-        info=type(info.__name__, (PrunedInfo, info), {"__module__": __name__}),
-        dummy_inputs=dummy_inputs,
+def _stock(place: str) -> Any:
+    """One of vLLM's classes, from ``module:Class``."""
+    module, _, name = place.partition(":")
+    return getattr(import_module(f"vllm.model_executor.models.{module}"), name)
+
+
+def _subclass(stock: type, mixin: type, **attributes: Any) -> Any:
+    """A subclass of a class of vLLM under the same name, with a mixin before it."""
+    return type(stock.__name__, (mixin, stock), {"__module__": __name__, **attributes})
+
+
+def _with_pruned_images(family: Family, names: VllmClasses) -> Any:
+    """A family's model class with pruned images, registered with the pruning processor and info."""
+    model = _subclass(
+        _stock(names.model), PrunedImages, __doc__=f"{family.name}.", _metadata=getattr(towers, names.metadata)
     )
+    register = MULTIMODAL_REGISTRY.register_processor(
+        _subclass(_stock(names.processor), PrunedProcessing),
+        info=_subclass(_stock(names.info), PrunedInfo),
+        dummy_inputs=_stock(names.dummy_inputs),
+    )
+    return register(model)
 
 
-@_register(qwen2_vl.Qwen2VLMultiModalProcessor, qwen2_vl.Qwen2VLProcessingInfo, qwen2_vl.Qwen2VLDummyInputsBuilder)
-class Qwen2VLForConditionalGeneration(PrunedImages, qwen2_vl.Qwen2VLForConditionalGeneration):
-    """Qwen2-VL."""
-
-    _metadata = towers.qwen2_metadata
-
-
-@_register(
-    qwen2_5_vl.Qwen2_5_VLMultiModalProcessor,
-    qwen2_5_vl.Qwen2_5_VLProcessingInfo,
-    qwen2_5_vl.Qwen2_5_VLDummyInputsBuilder,
+# Names of this module, as vLLM and pickle look them up.
+globals().update(
+    {
+        family.vllm.architecture: _with_pruned_images(family, family.vllm)
+        for family in FAMILIES.values()
+        if family.vllm is not None
+    }
 )
-class Qwen2_5_VLForConditionalGeneration(PrunedImages, qwen2_5_vl.Qwen2_5_VLForConditionalGeneration):
-    """Qwen2.5-VL."""
-
-    _metadata = towers.qwen2_5_metadata
-
-
-@_register(qwen3_vl.Qwen3VLMultiModalProcessor, qwen3_vl.Qwen3VLProcessingInfo, qwen3_vl.Qwen3VLDummyInputsBuilder)
-class Qwen3VLForConditionalGeneration(PrunedImages, qwen3_vl.Qwen3VLForConditionalGeneration):
-    """Qwen3-VL."""
-
-    _metadata = towers.qwen3_metadata
-
-
-@_register(
-    qwen3_vl.Qwen3VLMultiModalProcessor, qwen3_vl_moe.Qwen3VLMoeProcessingInfo, qwen3_vl.Qwen3VLDummyInputsBuilder
-)
-class Qwen3VLMoeForConditionalGeneration(PrunedImages, qwen3_vl_moe.Qwen3VLMoeForConditionalGeneration):
-    """Qwen3-VL-MoE."""
-
-    _metadata = towers.qwen3_metadata
-
-
-@_register(qwen3_vl.Qwen3VLMultiModalProcessor, qwen3_5.Qwen3_5ProcessingInfo, qwen3_vl.Qwen3VLDummyInputsBuilder)
-class Qwen3_5ForConditionalGeneration(PrunedImages, qwen3_5.Qwen3_5ForConditionalGeneration):
-    """Qwen3.5."""
-
-    _metadata = towers.qwen3_metadata
-
-
-@_register(qwen3_vl.Qwen3VLMultiModalProcessor, qwen3_5.Qwen3_5MoeProcessingInfo, qwen3_vl.Qwen3VLDummyInputsBuilder)
-class Qwen3_5MoeForConditionalGeneration(PrunedImages, qwen3_5.Qwen3_5MoeForConditionalGeneration):
-    """Qwen3.5-MoE."""
-
-    _metadata = towers.qwen3_metadata

@@ -1,0 +1,44 @@
+"""Write the table of ``docs/models.md`` anew from the registry: ``python docs/models_table.py``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pixelprune.models.published import KNOWN_MODELS
+from pixelprune.models.registry import FAMILIES, Family
+from pixelprune.models.resize import ResizeSpec
+
+PAGE = Path(__file__).with_name("models.md")
+START, END = "<!-- The table is written by docs/models_table.py. -->\n", "<!-- End of the table. -->\n"
+
+
+def row(family: Family) -> str:
+    """A family's line of the table."""
+    known = ", ".join(name for name, config in KNOWN_MODELS.items() if config["model_type"] == family.model_type)
+    block = ResizeSpec.for_model(family.model_type).block_size
+    vllm = f"`{family.vllm.architecture}`" if family.vllm else f"no: {family.without_vllm}"
+    cells = (family.name, f"`{family.model_type}`", known, f"{block} x {block}", f"`{family.processor}`", vllm)
+    return f"| {' | '.join(cells)} |\n"
+
+
+def table() -> str:
+    """All of it, with its head."""
+    head = (
+        "family",
+        "`model_type`",
+        "sizes known by name",
+        "block, pixels",
+        "processor in transformers",
+        "class in vLLM",
+    )
+    return f"| {' | '.join(head)} |\n|{' --- |' * len(head)}\n" + "".join(row(family) for family in FAMILIES.values())
+
+
+def written(page: str) -> str:
+    """The page with the table of now."""
+    before, rest = page.split(START)
+    return before + START + "\n" + table() + "\n" + END + rest.split(END)[1]
+
+
+if __name__ == "__main__":
+    PAGE.write_text(written(PAGE.read_text(encoding="utf-8")), encoding="utf-8")

@@ -23,7 +23,8 @@ from pixelprune.models.registry import FAMILIES, Family, ImageSettings, family_n
 from pixelprune.models.resize import ResizeSpec
 from pixelprune.models.shape import ModelShape
 
-TOWERS = Path(__file__).parents[1] / "src" / "pixelprune" / "vllm" / "towers.py"
+ROOT = Path(__file__).parents[1]
+TOWERS = ROOT / "src" / "pixelprune" / "vllm" / "towers.py"
 #: ``preprocessor_config.json`` of the published models of each family.
 _QWEN2 = {
     "min_pixels": 3136,
@@ -124,8 +125,11 @@ def vllm(family: Family, folder: Path) -> None:
 
 
 def documented(family: Family, folder: Path) -> None:
-    """It has a line in the table of the docs, the one that the registry gives."""
+    """The table in the docs has the line that the registry gives, and every list of families has its name."""
     assert models_table.row(family) in models_table.PAGE.read_text(encoding="utf-8")
+    for page in ("README.md", "docs/limits.md", *(["docs/serving.md"] if family.vllm else [])):
+        text = (ROOT / page).read_text(encoding="utf-8")
+        assert re.search(rf"(?<![\w.-]){re.escape(family.name)}(?![\w-])", text), page
 
 
 CHECKS: tuple[Callable[[Family, Path], None], ...] = (processor, images, tiny, cost, published, vllm, documented)

@@ -69,6 +69,10 @@ def test_no_pixels():
         QWEN3.target_size(0, 5)
 
 
+def test_without_arguments_it_is_that_of_qwen3_vl():
+    assert ResizeSpec() == QWEN3 != QWEN2
+
+
 def test_pixels_of_the_examples(real_name, real_path):
     """Equal to the hashes of the resized pixels in the authors' results."""
     spec = ResizeSpec()

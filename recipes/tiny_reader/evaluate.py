@@ -29,8 +29,9 @@ from PIL import Image
 from pixelprune import PruneConfig
 from pixelprune.hf import PrunedProcessor, enable
 from pixelprune.hf.chat import load_model
+from pixelprune.hf.enable import set_rope_deltas
 from pixelprune.hf.encode import encode_kept
-from pixelprune.hf.positions import locate_images
+from pixelprune.hf.kept import KEPT
 from pixelprune.models.registry import family_of
 from pixelprune.models.resize import ResizeSpec
 
@@ -124,26 +125,26 @@ def ask(model: Any, processor: Any, variant: Variant, image: Image.Image, texts:
     key = hashlib.sha256(b"".join(parts)).digest()
     if key not in known:
         if variant.prune is not None:
-            share_image(model, inputs, len(texts))
+            share_image(model, processor, inputs, len(texts))
         start = inputs["input_ids"].shape[1]
         output = model.generate(**inputs, max_new_tokens=48, do_sample=False)
         known[key] = processor.batch_decode(output[:, start:], skip_special_tokens=True)
     return known[key], report.kept, report.total
 
 
-def share_image(model: Any, inputs: Any, rows: int) -> None:
+def share_image(model: Any, processor: Any, inputs: Any, rows: int) -> None:
     """Encode the image once and hand its features to every row."""
     base, grid = model.base_model, inputs["image_grid_thw"]
-    images = locate_images(inputs["input_ids"], inputs["position_ids"], base.config.image_token_id, grid, 2)
-    pixels = inputs.pop("pixel_values")
+    inputs["position_ids"] = processor.position_ids(inputs)
+    pixels, kept = inputs.pop("pixel_values"), inputs.pop(KEPT)[0]
     inputs.pop("image_grid_thw")
     family = family_of(model.config.model_type)
-    encoded = encode_kept(base.visual, family, pixels[: len(pixels) // rows], grid[:1], [images[0].kept])
+    indices = kept[kept > 0].numpy() - 1
+    encoded = encode_kept(base.visual, family, pixels[: len(pixels) // rows], grid[:1], [indices])
     encoded.pooler_output = encoded.pooler_output * rows
     encoded.deepstack_features = [layer * rows for layer in encoded.deepstack_features]
     inputs["mm_encoder_outputs"] = {"image": encoded}
-    text, vision = inputs["position_ids"][0].amax(1), inputs["position_ids"][1:].amax((0, 2))
-    base.rope_deltas = (vision - text)[:, None]
+    set_rope_deltas(base, inputs["position_ids"])
 
 
 def score(

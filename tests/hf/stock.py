@@ -22,6 +22,7 @@ from pixelprune import PruneConfig, Selection, select
 from pixelprune.check import oracle
 from pixelprune.check.tiny import build_tiny
 from pixelprune.hf import PrunedProcessor
+from pixelprune.hf.kept import KEPT
 from pixelprune.models.registry import family_of
 
 IMAGES = Path(__file__).parents[2] / "examples" / "images"
@@ -150,12 +151,25 @@ def lists(values: Any) -> list[Any]:
     return [row if isinstance(row, list) else row.tolist() for row in values]
 
 
-def unpadded(batch: Any, row: int) -> tuple[list[int], np.ndarray]:
-    """Tokens and, if there are any, positions of a row where its mask is set."""
+def unpadded(batch: Any, row: int, key: str = "input_ids") -> list[int]:
+    """A row of ``input_ids``, or of what travels like it, where its mask is set."""
     mask = np.asarray(lists(batch["attention_mask"])[row], bool)
-    ids = np.asarray(lists(batch["input_ids"])[row])[mask].tolist()
-    positions = np.asarray([lists(axis)[row] for axis in batch.get("position_ids", [])])
-    return ids, positions[:, mask] if len(positions) else positions
+    values: list[int] = np.asarray(lists(batch[key])[row])[mask].tolist()
+    return values
+
+
+def positions_of(pruned: Any, batch: Any) -> list[np.ndarray]:
+    """Per row the positions ``(4, length)`` that an enabled model gives to it, without padding."""
+    masks = [np.asarray(mask, bool) for mask in lists(batch["attention_mask"])]
+    width = max(len(mask) for mask in masks)
+    square = {
+        key: np.array([[0] * (width - len(row)) + row for row in lists(batch[key])])
+        for key in ("input_ids", "attention_mask", KEPT)
+        if key in batch
+    }
+    positions = pruned.position_ids({**square, "image_grid_thw": batch["image_grid_thw"]}).numpy()
+    assert (positions[:, square["attention_mask"] == 0] == 0).all()
+    return [positions[:, row, seen] for row, seen in enumerate(square["attention_mask"].astype(bool))]
 
 
 def images_per_row(twins: Twins, batch: Any) -> list[int]:
@@ -173,11 +187,13 @@ def check(
     image_processor = twins.stock.image_processor
     selections = [selection_of(image_processor, image, config or twins.pruned.prune) for image in images]
     assert any(selection.num_kept < selection.num_blocks for selection in selections)
-    assert set(pruned) == {*stock, "position_ids"}
+    assert set(pruned) == {*stock, KEPT}
     for key in stock:
         assert type(pruned[key]) is type(stock[key]), key
         assert getattr(pruned[key], "dtype", None) == getattr(stock[key], "dtype", None), key
-    assert type(pruned["position_ids"]) is type(pruned["input_ids"])
+    assert type(pruned[KEPT]) is type(pruned["input_ids"])
+    assert [len(row) for row in lists(pruned[KEPT])] == [len(row) for row in lists(pruned["input_ids"])]
+    positions = positions_of(twins.pruned, pruned)
     assert np.array_equal(pruned["image_grid_thw"], stock["image_grid_thw"])
     rows = kept_rows(selections)
     assert np.abs(np.asarray(pruned["pixel_values"]) - np.asarray(stock["pixel_values"])[rows]).max() <= 1e-6
@@ -187,12 +203,17 @@ def check(
     for row, number in enumerate(images_per_row(twins, stock)):
         mine = slice(first, first + number)
         kept = [selection.kept_indices for selection in selections[mine]]
-        ids, _ = unpadded(stock, row)
-        expected, where = shortened(ids, token, np.asarray(stock["image_grid_thw"])[mine], kept)
-        got, positions = unpadded(pruned, row)
-        assert got == expected, f"tokens of row {row}"
-        assert np.array_equal(positions, where), f"positions of row {row}"
-        assert not np.array_equal(positions, where + 1)
+        grids = np.asarray(stock["image_grid_thw"])[mine]
+        expected, where = shortened(unpadded(stock, row), token, grids, kept)
+        assert unpadded(pruned, row) == expected, f"tokens of row {row}"
+        assert np.array_equal(positions[row], where), f"positions of row {row}"
+        assert not np.array_equal(positions[row], where + 1)
+        blocks = iter(
+            value
+            for indices, offset in zip(kept, np.cumsum([0, *grids.prod(1)]), strict=False)
+            for value in indices + 1 + offset // MERGE**2
+        )
+        assert unpadded(pruned, row, KEPT) == [next(blocks) if i == token else 0 for i in expected]
         first += number
     assert first == len(images)
     types = [[int(i == token) for i in row] for row in lists(pruned["input_ids"])]

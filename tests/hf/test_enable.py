@@ -16,7 +16,8 @@ from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText
 from pixelprune.check.tiny import tiny_model
 from pixelprune.errors import PrunedInputError, UnsupportedModelError
 from pixelprune.hf import FAMILIES, _requirements, disable, enable, is_enabled
-from pixelprune.hf.enable import verify_tower
+from pixelprune.hf.kept import KEPT
+from pixelprune.hf.verify import verify_tower
 from pixelprune.models.registry import family_of
 
 
@@ -68,7 +69,7 @@ def test_pruned_inputs_fail_loudly_on_a_model_that_is_not_enabled(
     inputs = {
         "input_ids": ids,
         "mm_token_type_ids": (ids == model.config.image_token_id).int(),
-        "position_ids": torch.arange(5).expand(4, 1, 5),
+        "pixelprune_kept": torch.tensor([[0, 1, 2, 3, 0]]),
         "pixel_values": torch.zeros(12, 3 * 2 * size // 4),
         "image_grid_thw": torch.tensor([[1, 8, 8]]),
     }
@@ -244,23 +245,24 @@ def test_weights_on_meta_are_refused(model: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda i: i.pop("position_ids"), r"need the position_ids that PrunedProcessor returned"),
-        (lambda i: i.update(position_ids=i["position_ids"][0]), r"shape \(4, batch, length\); got \(1, \d+\)"),
-        (lambda i: i.update(position_ids=i["position_ids"][..., 1:]), r"do not fit input_ids"),
-        (
-            lambda i: i.update(pixel_values=i["pixel_values"][4:]),
-            r"stand for \d+ patches but pixel_values has \d+ rows",
-        ),
-        (lambda i: i.update(image_grid_thw=i["image_grid_thw"].repeat(2, 1)), r"1 runs of image tokens .* 2 images"),
+        (lambda i: i.pop(KEPT), r"pixelprune_kept, which says which of them are kept, is missing"),
+        (lambda i: i.update({KEPT: i[KEPT][0]}), r"must have the rows of input_ids, 1; got shape \(\d+,\)"),
+        (lambda i: i.update({KEPT: i[KEPT].repeat(2, 1)}), r"must have the rows of input_ids, 1; got shape \(2, \d+\)"),
+        (lambda i: i.update({KEPT: i[KEPT].roll(1, 1)}), r"row 0 of pixelprune_kept has \d+ blocks at other places"),
+        (lambda i: i.update({KEPT: i[KEPT][:, :-20]}), r"has \d+ image tokens but row 0 of pixelprune_kept has \d+"),
+        (lambda i: i[KEPT].mul_(2), r"does not begin with the first block"),
+        (lambda i: i[KEPT].clamp_(max=20), r"do not ascend"),
+        (lambda i: i.update(pixel_values=i["pixel_values"][4:]), r"is of \d+ patches but pixel_values has \d+ rows"),
+        (lambda i: i.update(image_grid_thw=i["image_grid_thw"].repeat(2, 1)), r"has 2 images but .* blocks of 1"),
         (
             lambda i: i.update(image_grid_thw=i["image_grid_thw"] // 4 * 2),
-            r"do not describe blocks of a \d+ x \d+ grid",
+            r"block \d+ in row 0 .* in none of its images",
         ),
-        (lambda i: i.update(position_ids=i["position_ids"].flip(-1)), r"do not describe blocks"),
+        (lambda i: i.update(position_ids=torch.zeros(8, 1, 5)), r"must be \(4, batch, length\) = \(4, 1, \d+\); got"),
     ],
 )
 def test_inputs_that_do_not_fit_together_are_refused(qwen3: Kit, inputs: Any, change: Any, message: str) -> None:
-    broken = dict(inputs)
+    broken = {name: tensor.clone() for name, tensor in inputs.items()}
     change(broken)
     with torch.no_grad(), pytest.raises(PrunedInputError, match=message):
         qwen3.model(**broken)

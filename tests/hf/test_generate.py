@@ -249,7 +249,8 @@ def test_control_cache_that_ends_inside_an_image(qwen3: Kit) -> None:
     kit = qwen3
     inputs = single(kit, kit.text("image", "What?"), [crop("form")])
     cache = DynamicCache(config=kit.model.config)
-    bare = {"input_ids": inputs["input_ids"][:, :20], "position_ids": inputs["position_ids"][..., :20]}
+    positions = kit.processor.position_ids(inputs)
+    bare = {"input_ids": inputs["input_ids"][:, :20], "position_ids": positions[..., :20]}
     with torch.no_grad():
         kit.model(**bare, past_key_values=cache, use_cache=True)
     with pytest.raises(ValueError, match="the cache ends inside an image, at token 20"):

@@ -15,9 +15,11 @@ from stock import DARK, FORM, IMAGES, MERGE, Twins, kept_rows, make_twins, noise
 
 from pixelprune import PruneConfig, select
 from pixelprune.core.layout import kept_patches
+from pixelprune.core.layout_torch import kept_patches_on_device
 from pixelprune.errors import ImageError
 from pixelprune.hf import pruned_image_processor
-from pixelprune.hf.image_processor import SELECTIONS, _kept_patches_on_device, _level_table
+from pixelprune.hf.image_processor import SELECTIONS
+from pixelprune.models.image_processor import _level_table
 
 ARRAY = np.asarray(FORM)
 FILES = sorted(path.name for path in IMAGES.iterdir() if path.suffix in (".png", ".jpg"))
@@ -238,9 +240,9 @@ def test_the_layout_on_a_device(twins: Twins) -> None:
         for temporal in (1, 2, 3):
             layout = {"patch_size": twins.patch, "merge_size": MERGE, "temporal_patch_size": temporal}
             fast = kept_patches(pixels, indices, table, **layout)
-            slow = _kept_patches_on_device(torch.from_numpy(pixels), indices, table, **layout)
+            slow = kept_patches_on_device(torch.from_numpy(pixels), indices, table, **layout)
             assert slow.dtype == torch.float32
             assert np.array_equal(slow.numpy(), fast)
             assert len(fast) == len(indices) * MERGE**2
-        moved = _kept_patches_on_device(torch.from_numpy(pixels), (indices + 1) % blocks, table, **layout)
+        moved = kept_patches_on_device(torch.from_numpy(pixels), (indices + 1) % blocks, table, **layout)
         assert not np.array_equal(moved.numpy(), fast)

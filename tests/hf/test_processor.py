@@ -25,6 +25,7 @@ from stock import (
     lists,
     make_twins,
     noise,
+    positions_of,
     shortened,
     spots,
     unpadded,
@@ -32,6 +33,7 @@ from stock import (
 from transformers import AutoConfig, AutoModelForImageTextToText
 
 from pixelprune.hf import FAMILIES, PrunedProcessor
+from pixelprune.hf.kept import KEPT
 
 
 # Each of the stock processor classes; the families differ in their positions only.
@@ -104,13 +106,13 @@ def test_padding(twins: Twins, side: str, length: str) -> None:
         **how,
     )
     _, pruned = check(twins, call, [FORM, DARK, PAGE])
-    lengths = [len(unpadded(pruned, row)[0]) for row in range(3)]
+    lengths = [len(unpadded(pruned, row)) for row in range(3)]
     width = {"longest": max(lengths), "max_length": 700, "multiple": -(-max(lengths) // 64) * 64}[length]
     ones = [[1] * n for n in lengths]
     pads = [[0] * (width - n) for n in lengths]
     masks = [p + o if side == "left" else o + p for p, o in zip(pads, ones, strict=True)]
     assert pruned["attention_mask"].tolist() == masks
-    assert pruned["position_ids"].shape == (4, 3, width)
+    assert pruned[KEPT].shape == (3, width)
 
 
 def test_padding_side_of_the_tokenizer(qwen3: Twins) -> None:
@@ -119,16 +121,16 @@ def test_padding_side_of_the_tokenizer(qwen3: Twins) -> None:
         pruned.tokenizer.padding_side = side
         batch = pruned(text=[NONE, ONE], images=[FORM], padding=True, return_tensors="pt")
         assert batch["attention_mask"][0, 0] == (side == "right")
-        assert np.array_equal(unpadded(batch, 0)[1], np.tile(np.arange(len(NONE)), (4, 1)))
+        assert np.array_equal(positions_of(pruned, batch)[0], np.tile(np.arange(len(NONE)), (4, 1)))
 
 
 def test_ragged_rows_as_arrays(qwen3: Twins) -> None:
-    """The stock processor returns an array of lists; positions are then plain lists."""
+    """The stock processor returns an array of lists; so is what travels like it."""
     batch = qwen3.pruned(text=[ONE, NONE], images=[FORM], return_tensors="np")
     padded = qwen3.pruned(text=[ONE, NONE], images=[FORM], padding=True, return_tensors="np")
     for row in range(2):
-        assert list(batch["input_ids"][row]) == unpadded(padded, row)[0]
-        assert np.array_equal([axis[row] for axis in batch["position_ids"]], unpadded(padded, row)[1])
+        assert list(batch["input_ids"][row]) == unpadded(padded, row)
+        assert batch[KEPT][row] == unpadded(padded, row, KEPT)
 
 
 def message(*images: Any, text: str = "Read this", key: str = "image") -> list[dict[str, Any]]:
@@ -244,8 +246,10 @@ def test_positions_of_a_page_with_known_blocks(family: Twins) -> None:
     tokens = [(i, i, i) for i in range(start)]
     tokens += [(start, start + k // 6, start + k % 6) for k in kept]
     tokens += [(i, i, i) for i in range(start + 6, start + 6 + 1 + len(after))]
-    assert batch["position_ids"][1:, 0].T.tolist() == [list(t) for t in tokens]
-    assert batch["position_ids"][0, 0].tolist() == list(range(len(tokens)))
+    positions = family.pruned.position_ids(batch)
+    assert positions[1:, 0].T.tolist() == [list(t) for t in tokens]
+    assert positions[0, 0].tolist() == list(range(len(tokens)))
+    assert [value - 1 for value in batch[KEPT][0].tolist() if value] == kept
 
 
 def test_each_row_has_its_own_positions(family: Twins) -> None:
@@ -258,8 +262,7 @@ def test_each_row_has_its_own_positions(family: Twins) -> None:
     stock, pruned = check(family, call, [first, second])
     grids = stock["image_grid_thw"]
     for row, (own, other) in enumerate(((kept_first, kept_second), (kept_second, kept_first))):
-        ids, _ = unpadded(stock, row)
-        _, positions = unpadded(pruned, row)
+        ids, positions = unpadded(stock, row), positions_of(family.pruned, pruned)[row]
         token = family.stock.image_token_id
         assert np.array_equal(positions, shortened(ids, token, grids[row], [own])[1])
         assert not np.array_equal(positions, shortened(ids, token, grids[row], [other])[1])
@@ -278,8 +281,11 @@ def test_nothing_pruned_has_the_models_positions(family: Twins) -> None:
     keys = ("input_ids", "attention_mask", "mm_token_type_ids", "image_grid_thw")
     expected, _ = model.base_model.get_rope_index(**{key: stock[key] for key in keys})
     mask = stock["attention_mask"].bool()
-    assert torch.equal(pruned["position_ids"][1:, mask], expected[:, mask])
-    assert not torch.equal(pruned["position_ids"][1:, mask], expected.roll(1, dims=2)[:, mask])
+    positions = family.pruned.position_ids(pruned)
+    assert torch.equal(positions[1:, mask], expected[:, mask])
+    assert not torch.equal(positions[1:, mask], expected.roll(1, dims=2)[:, mask])
+    # The stock output, in which nothing says what is kept, has the same ones.
+    assert torch.equal(family.pruned.position_ids(stock), positions)
 
 
 def test_is_a_stock_processor(family: Twins) -> None:

@@ -27,6 +27,7 @@ from stock import (
     check,
     load_stock,
     make_twins,
+    positions_of,
     same,
     selection_of,
     shortened,
@@ -38,6 +39,7 @@ from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer
 from pixelprune import PruneConfig
 from pixelprune.errors import ConfigError, ImageError, PrunedInputError, UnsupportedModelError
 from pixelprune.hf import FAMILIES, ImageReport, PrunedProcessor
+from pixelprune.hf.kept import KEPT
 
 
 # Each of the stock processor classes; the families differ in their positions only.
@@ -66,21 +68,21 @@ def test_last_report(twins: Twins) -> None:
 
 
 def test_settings_can_be_switched_off(twins: Twins) -> None:
-    """``None`` gives the stock output, with positions."""
+    """``None`` gives the stock output."""
     pruned = copy.deepcopy(twins.pruned)
     pruned.prune = None
     for kind in ("pt", "np", None):
         settings = {**SETTINGS, "return_tensors": kind}
         stock, batch = twins.stock(**settings), pruned(**settings)
-        assert set(batch) == {*stock, "position_ids"}
+        assert set(batch) == set(stock)
         assert all(np.array_equal(batch[key], stock[key]) for key in stock)
     grids = iter(stock["image_grid_thw"])
     for row, number in enumerate((2, 1)):
         own = [next(grids) for _ in range(number)]
         every = [range(int(grid.prod()) // 4) for grid in own]
-        ids, where = shortened(unpadded(stock, row)[0], twins.stock.image_token_id, own, every)
-        assert unpadded(batch, row)[0] == ids
-        assert np.array_equal(unpadded(batch, row)[1], where)
+        ids, where = shortened(unpadded(stock, row), twins.stock.image_token_id, own, every)
+        assert unpadded(batch, row) == ids
+        assert np.array_equal(positions_of(pruned, batch)[row], where)
     assert [(report.method, report.kept) for report in pruned.last_report] == [
         ("none", int(grid.prod()) // 4) for grid in stock["image_grid_thw"]
     ]
@@ -197,7 +199,7 @@ def test_truncation_that_spares_the_image(qwen3: Twins) -> None:
     count = qwen3.pruned.last_report[0].kept
     assert len(batch["input_ids"][0]) == 200 and batch["input_ids"][0].count(qwen3.stock.image_token_id) == count
     whole = qwen3.pruned(text=[HOLE + " word" * 50], images=[FORM])
-    assert [axis[0] for axis in batch["position_ids"]] == [axis[0][:200] for axis in whole["position_ids"]]
+    assert batch[KEPT][0] == whole[KEPT][0][:200]
 
 
 @pytest.mark.parametrize(

@@ -61,11 +61,10 @@ def check_family(model_type: str) -> CheckResult:
         with torch.no_grad():
             expected = oracle.logits(model, full)
             got = model(**inputs).logits[0]
-            broken = dict(inputs)
-            broken["position_ids"] = inputs["position_ids"].clone()
+            positions = processor.position_ids(inputs)
             tail = int((inputs["mm_token_type_ids"][0] == 1).nonzero()[-1]) + 1
-            broken["position_ids"][1:, :, tail:] -= 2
-            control = model(**broken).logits[0]
+            positions[1:, :, tail:] -= 2
+            control = model(**inputs, position_ids=positions).logits[0]
         answer = model.generate(**inputs, max_new_tokens=4, do_sample=False)[0, inputs["input_ids"].shape[1] :]
         same = answer.tolist() == oracle.generate(model, full, 4)
     scale = float(expected.abs().max())

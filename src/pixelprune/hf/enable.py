@@ -9,7 +9,7 @@ its class's own.
 from __future__ import annotations
 
 import inspect
-from functools import partial
+from functools import cache, partial
 from typing import Any, TypeVar
 
 import torch
@@ -18,7 +18,9 @@ from torch import Tensor, nn
 from ..errors import PrunedInputError, UnsupportedModelError
 from ..models.registry import Family, family_of
 from .encode import encode_kept
-from .positions import PlacedImage, locate_images
+from .kept import KEPT, KeptImage, read_kept
+from .positions import pruned_positions
+from .verify import verify_tower
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -46,7 +48,10 @@ def enable(model: M) -> M:
         raise UnsupportedModelError("this instance has a generate() of its own; enable() the model before wrapping it")
     if _MARK not in base.__dict__:
         verify_tower(base, family)
-        base.__dict__[_MARK] = base.register_forward_pre_hook(_encode_before_forward, with_kwargs=True)
+        base.__dict__[_MARK] = (
+            base.register_forward_pre_hook(_encode_before_forward, with_kwargs=True),
+            base.visual.register_forward_pre_hook(_refuse_pruned_pixels, with_kwargs=True),
+        )
     if hasattr(inner, "generate"):
         # A partial, because copies and pickles of the model then hold one that belongs to them.
         inner.__dict__.setdefault("generate", partial(_generate, inner))
@@ -56,8 +61,7 @@ def enable(model: M) -> M:
 def disable(model: M) -> M:
     """Undo :func:`enable`. Does nothing on a model that is not enabled."""
     inner, base, _ = _unwrap(model)
-    hook = base.__dict__.pop(_MARK, None)
-    if hook is not None:
+    for hook in base.__dict__.pop(_MARK, ()):
         hook.remove()
     if getattr(inner.__dict__.get("generate"), "func", None) is _generate:
         del inner.__dict__["generate"]
@@ -92,90 +96,165 @@ def _unwrap(model: Any) -> tuple[Any, Any, Family]:
 
 
 def _encode_before_forward(base: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Forward pre-hook of the base model: replace pruned pixels by their features."""
-    if args:
-        kwargs = {**dict(zip(inspect.signature(base.forward).parameters, args, strict=False)), **kwargs}
-    pixel_values: Any = kwargs.get("pixel_values")
-    grid: Any = kwargs.get("image_grid_thw")
-    if not _is_pruned(pixel_values, grid, base, kwargs.get("position_ids")):
-        return None
-    if kwargs.get("input_ids") is None:
-        raise PrunedInputError("pruned pixel_values need input_ids beside them; got inputs_embeds")
-    images = _locate(base, kwargs["input_ids"], kwargs.get("position_ids"), grid, pixel_values)
-    encoded = {**(kwargs.get("mm_encoder_outputs") or {})}
-    encoded["image"] = encode_kept(
-        base.visual, family_of(base.config.model_type), pixel_values, grid, [image.kept for image in images]
-    )
-    _set_rope_deltas(base, kwargs["position_ids"])
-    return (), {**kwargs, "pixel_values": None, "mm_encoder_outputs": encoded}
+    """Forward pre-hook of the base model: replace pruned pixels by their features, and place the kept tokens."""
+    names = _parameters(base.__class__)
+    call = _with_one_cache_name({**dict(zip(names, args, strict=False)), **kwargs}, names)
+    kept: Any = call.pop(KEPT, None)
+    input_ids: Any = call.get("input_ids")
+    images = _pruned_images(base, call, input_ids, kept)
+    if images is None:
+        return None if call.keys() == kwargs.keys() else ((), call)
+    if call.get("position_ids") is None:
+        if _cached(call):
+            raise PrunedInputError(
+                "pruned pixel_values after a cache need the position_ids of their tokens: compute them for the whole "
+                "conversation with processor.position_ids(inputs), or call generate, which does so"
+            )
+        call["position_ids"] = _place(base, input_ids, call, images)
+    encoded = {**(call.get("mm_encoder_outputs") or {})}
+    encoded["image"] = _encode(base, call["pixel_values"], call["image_grid_thw"], images)
+    set_rope_deltas(base, call["position_ids"])
+    return (), {**call, "pixel_values": None, "mm_encoder_outputs": encoded}
 
 
 @torch.no_grad()
 def _generate(self: Any, *args: Any, **kwargs: Any) -> Any:
     """``generate`` of an enabled instance: encode pruned pixels, then the class's own ``generate``."""
-    generate = type(self).generate
-    pixel_values: Any = kwargs.get("pixel_values")
-    grid: Any = kwargs.get("image_grid_thw")
-    base = self.base_model
-    cache = kwargs.get("past_key_values")
-    cached = int(cache.get_seq_length()) if cache is not None else 0
-    position_ids: Any = kwargs.get("position_ids")
-    whole = not _is_pruned(pixel_values, grid, base, position_ids)
-    # On a cache even whole images come this way: stock code would encode those in the cache again, and fail.
-    if whole and (not cached or pixel_values is None or grid is None or position_ids is None):
-        return generate(self, *args, **kwargs)
-    input_ids = args[0] if args else kwargs.get("input_ids", kwargs.get("inputs"))
-    if input_ids is None:
-        raise PrunedInputError("pruned pixel_values need input_ids beside them; got none")
-    family = family_of(self.config.model_type)
-    images = _locate(base, input_ids, position_ids, grid, pixel_values)
+    generate, base = type(self).generate, self.base_model
+    kwargs = _with_one_cache_name(kwargs, _parameters(base.__class__))
+    kept: Any = kwargs.pop(KEPT, None)
+    input_ids: Any = args[0] if args else kwargs.get("input_ids", kwargs.get("inputs"))
+    images = _pruned_images(base, kwargs, input_ids, kept)
+    cached = _cached(kwargs)
+    if images is None:
+        if not cached or input_ids is None or kwargs.get("pixel_values") is None or kwargs["image_grid_thw"] is None:
+            return generate(self, *args, **kwargs)
+        # On a cache even whole images are encoded here: stock code would encode those in the cache again, and fail.
+        images = _read(base, input_ids, kwargs["image_grid_thw"], kwargs["pixel_values"], kept)
+    if kwargs.get("position_ids") is None:
+        kwargs["position_ids"] = _place(base, input_ids, kwargs, images)
 
     # Images whose tokens are in the cache already need no encoding.
-    new = [i for i, image in enumerate(images) if image.start >= cached]
-    if any(image.start < cached < image.start + len(image.kept) for image in images):
+    new = [i for i, image in enumerate(images) if image.tokens[0] >= cached]
+    if any(image.tokens[0] < cached <= image.tokens[-1] for image in images):
         raise PrunedInputError(f"the cache ends inside an image, at token {cached}; let it end between images")
-    sizes = [len(image.kept) * _merge_size(base) ** 2 for image in images]
-    pieces = torch.split(pixel_values, sizes)
-    del kwargs["pixel_values"], kwargs["image_grid_thw"]
+    pixel_values, grid = kwargs.pop("pixel_values"), kwargs.pop("image_grid_thw")
+    pieces = torch.split(pixel_values, [len(image.kept) * _merge_size(base) ** 2 for image in images])
     if new:
-        features = encode_kept(
-            base.visual, family, torch.cat([pieces[i] for i in new]), grid[new], [images[i].kept for i in new]
-        )
+        features = _encode(base, torch.cat([pieces[i] for i in new]), grid[new], [images[i] for i in new])
         kwargs["mm_encoder_outputs"] = {
             **(kwargs.get("mm_encoder_outputs") or {}),
             "image": _one_per_row(features, [images[i].row for i in new]),
         }
-    _set_rope_deltas(base, position_ids)
+    set_rope_deltas(base, kwargs["position_ids"])
     return generate(self, *args, **kwargs)
+
+
+def _refuse_pruned_pixels(tower: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Forward pre-hook of the tower: stock code, such as ``get_image_features``, takes whole images only."""
+    names = _parameters(tower.__class__)
+    given = {**dict(zip(names, args, strict=False)), **kwargs}
+    pixels, grid = given.get(names[0]), given.get("grid_thw")
+    if given.get("position_ids") is not None or grid is None or pixels is None:
+        return
+    if len(pixels) != int(grid.prod(-1).sum()):
+        raise PrunedInputError(
+            f"the vision tower got {len(pixels)} patches for a grid of {int(grid.prod(-1).sum())}: pruned pixel_values "
+            f"are encoded by forward() and generate() of an enabled model, from the processor's whole output; other "
+            f"methods, such as get_image_features, need whole images (processor.prune = None)"
+        )
+
+
+@cache
+def _parameters(cls: type[Any]) -> tuple[str, ...]:
+    """The names that ``forward`` of a class takes."""
+    return tuple(inspect.signature(cls.forward).parameters)[1:]
+
+
+def _with_one_cache_name(kwargs: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    """transformers 5.24 calls ``cache`` what was ``past_key_values``: take either, pass on what this version has."""
+    ours, other = ("cache", "past_key_values") if "cache" in names else ("past_key_values", "cache")
+    if other not in kwargs:
+        return kwargs
+    rest = {name: value for name, value in kwargs.items() if name != other}
+    return {**rest, ours: kwargs[other] if rest.get(ours) is None else rest[ours]}
+
+
+def _cached(kwargs: dict[str, Any]) -> int:
+    """Tokens in the cache that is passed."""
+    cache = kwargs.get("cache", kwargs.get("past_key_values"))
+    return 0 if cache is None else int(cache.get_seq_length())
+
+
+def _pruned_images(base: Any, kwargs: dict[str, Any], input_ids: Any, kept: Any) -> list[KeptImage] | None:
+    """The images of a call in which patches are missing; ``None`` where nothing is pruned."""
+    _check_positions(kwargs.get("position_ids"), input_ids, kwargs.get("inputs_embeds"))
+    pixel_values, grid = kwargs.get("pixel_values"), kwargs.get("image_grid_thw")
+    if pixel_values is None or grid is None:
+        return None
+    patches = int(grid.prod(-1).sum())
+    if len(pixel_values) != patches:
+        if kept is None:
+            raise PrunedInputError(
+                f"pixel_values has {len(pixel_values)} rows but image_grid_thw is of {patches} patches, and {KEPT}, "
+                f"which says which of them are kept, is missing; pass the processor's whole output to the model"
+            )
+        if input_ids is None:
+            raise PrunedInputError("pruned pixel_values need input_ids beside them; got inputs_embeds or nothing")
+    if kept is None or input_ids is None:
+        return None
+    images = _read(base, input_ids, grid, pixel_values, kept)
+    return None if all(image.is_whole for image in images) else images
 
 
 def _merge_size(base: Any) -> int:
     return int(base.config.vision_config.spatial_merge_size)
 
 
-def _is_pruned(pixel_values: Any, grid: Any, base: Any, position_ids: Any) -> bool:
-    """Whether patches are missing; notes the positions of a processor's output in which none are, for later turns."""
-    if pixel_values is None or grid is None:
-        return False
-    if len(pixel_values) != int(grid.prod(-1).sum()):
-        return True
-    if position_ids is not None and position_ids.ndim == 3 and len(position_ids) == 4:
-        _set_rope_deltas(base, position_ids)
-    return False
+def _check_positions(position_ids: Any, input_ids: Any, inputs_embeds: Any) -> None:
+    """Positions of another shape than the tokens would be broadcast or cut in silence."""
+    tokens = inputs_embeds if input_ids is None else input_ids
+    if position_ids is None or tokens is None or position_ids.ndim < 3:
+        return
+    batch, length = tokens.shape[:2]
+    # Stock generate passes one axis where all are equal.
+    if len(position_ids) not in (1, 3, 4) or tuple(position_ids.shape[1:]) != (batch, length):
+        raise PrunedInputError(
+            f"position_ids must be (4, batch, length) = (4, {batch}, {length}); got {tuple(position_ids.shape)}. Leave "
+            f"them out: an enabled model computes them"
+        )
 
 
-def _locate(
-    base: Any, input_ids: Tensor, position_ids: Tensor | None, grid: Tensor, pixels: Tensor
-) -> list[PlacedImage]:
-    merge = _merge_size(base)
-    images = locate_images(input_ids, position_ids, base.config.image_token_id, grid, merge)
-    patches = sum(len(image.kept) for image in images) * merge**2
+def _read(base: Any, input_ids: Tensor, grid: Tensor, pixels: Tensor, kept: Tensor | None) -> list[KeptImage]:
+    unit = _merge_size(base) ** 2
+    is_image = (input_ids == base.config.image_token_id).cpu().numpy()
+    blocks = (grid.prod(-1) // unit).tolist()
+    images = read_kept(None if kept is None else kept.cpu().numpy(), is_image, blocks)
+    patches = sum(len(image.kept) for image in images) * unit
     if patches != len(pixels):
         raise PrunedInputError(
-            f"the image tokens stand for {patches} patches but pixel_values has {len(pixels)} rows; "
-            f"pass the processor's whole output to the model"
+            f"{KEPT} is of {patches} patches but pixel_values has {len(pixels)} rows; pass the processor's whole "
+            f"output to the model"
         )
     return images
+
+
+def _encode(base: Any, pixels: Tensor, grid: Tensor, images: list[KeptImage]) -> Any:
+    return encode_kept(base.visual, family_of(base.config.model_type), pixels, grid, [image.kept for image in images])
+
+
+def _place(base: Any, input_ids: Tensor, kwargs: dict[str, Any], images: list[KeptImage]) -> Tensor:
+    """``position_ids`` of a call, beside its ``input_ids``."""
+    mask = kwargs.get("attention_mask")
+    positions = pruned_positions(
+        base.get_rope_index,
+        input_ids.cpu().numpy(),
+        mask.cpu().numpy().astype(bool) if mask is not None and mask.shape == input_ids.shape else None,
+        base.config.image_token_id,
+        kwargs["image_grid_thw"].cpu().numpy(),
+        images,
+    )
+    return torch.from_numpy(positions).to(input_ids.device)
 
 
 def _one_per_row(features: Any, rows: list[int]) -> Any:
@@ -193,65 +272,15 @@ def _one_per_row(features: Any, rows: list[int]) -> Any:
     return features
 
 
-def _set_rope_deltas(base: Any, position_ids: Tensor) -> None:
-    """What the model's own position code leaves behind, for callers that go on without position_ids.
+def set_rope_deltas(base: Any, position_ids: Tensor) -> None:
+    """What the model's own position code leaves behind, for later calls without position_ids.
 
     How far M-RoPE positions are ahead of text positions at the end of each row; padding, at 0, never is the largest.
     """
+    if len(position_ids) != 4:
+        raise PrunedInputError(
+            f"position_ids of pruned inputs must be (4, batch, length), text positions first; got "
+            f"{tuple(position_ids.shape)}. Leave them out: an enabled model computes them"
+        )
     text, vision = position_ids[0].amax(1), position_ids[1:].amax((0, 2))
     base.rope_deltas = (vision - text)[:, None]
-
-
-@torch.no_grad()
-def verify_tower(base: Any, family: Family) -> None:
-    """Run the vision tower on a tiny grid and refuse the model unless it honours precomputed inputs.
-
-    Nothing pruned must equal the plain call; a pruned call must return one feature per kept block; and an image's
-    features must not depend on the other image of the batch.
-    """
-    tower = base.visual
-    parameter = next(tower.parameters())
-    device: Any = parameter.device
-    if parameter.is_meta:
-        offloaded = [module._hf_hook for module in tower.modules() if hasattr(module, "_hf_hook")]
-        if not offloaded:
-            raise UnsupportedModelError("the model's weights are on the meta device; load them before enable()")
-        device = getattr(offloaded[0], "execution_device", None) or "cpu"
-    config, merge = tower.config, _merge_size(base)
-    unit = merge * merge
-    grid = torch.tensor([[1, 6 * merge, 5 * merge], [1, 2 * merge, 3 * merge]], device=device)
-    whole = [torch.arange(30), torch.arange(6)]
-    some = [torch.tensor([0, 3, 4, 11, 12, 13, 29]), torch.tensor([0, 5])]
-    values = getattr(config, "in_channels", 3) * config.temporal_patch_size * config.patch_size**2
-    generator = torch.Generator().manual_seed(0)
-    pixels = torch.randn(36 * unit, values, generator=generator).to(device)
-    kept_rows = torch.cat([some[0], some[1] + 30])
-    patch_rows = (kept_rows[:, None] * unit + torch.arange(unit)).flatten().to(device)
-    other = pixels[patch_rows].clone()
-    other[len(some[0]) * unit :] += 1
-
-    def features(rows: Tensor, kept: list[Tensor]) -> list[Tensor]:
-        output = encode_kept(tower, family, rows, grid, kept)
-        return [
-            *output.pooler_output,
-            *(f for group in getattr(output, "deepstack_features", None) or [] for f in group),
-        ]
-
-    try:
-        plain = tower(pixels.to(tower.dtype), grid_thw=grid, return_dict=True).pooler_output
-        unpruned = torch.cat(features(pixels, whole)[:2])
-        pruned, changed = features(pixels[patch_rows], some), features(other, some)
-    except (RuntimeError, IndexError, TypeError, AttributeError) as error:
-        raise UnsupportedModelError(
-            f"the vision tower {type(tower).__name__} does not take precomputed inputs: {error}"
-        ) from error
-    tolerance = 1e-5 if parameter.dtype == torch.float32 else 2e-2
-    scale = float(plain.float().abs().max())
-    if not torch.allclose(unpruned.float(), plain.float(), rtol=0, atol=tolerance * scale):
-        raise UnsupportedModelError(
-            f"the vision tower {type(tower).__name__} gives other features with precomputed inputs than without"
-        )
-    if [len(f) for f in pruned[:2]] != [len(k) for k in some]:
-        raise UnsupportedModelError(f"the vision tower {type(tower).__name__} ignores the sequence lengths it is given")
-    if not torch.allclose(pruned[0].float(), changed[0].float(), rtol=0, atol=tolerance * scale):
-        raise UnsupportedModelError(f"the vision tower {type(tower).__name__} mixes the images of a batch")

@@ -1,7 +1,7 @@
 """The stock processor of a Qwen-style model, with pruned images.
 
 Only two things differ from the stock class: an image's placeholder has as many tokens as blocks are kept, and
-``position_ids`` are returned, because the kept tokens keep the positions they have in the full grid.
+``pixelprune_kept`` is returned beside ``input_ids``, from which an enabled model places the kept tokens.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from ..core.config import PruneConfig
 from ..errors import ConfigError, PrunedInputError, UnsupportedModelError
 from ..models.registry import Family, family_of
 from .image_processor import SELECTIONS, ImageReport, ImageSelection, pruned_image_processor
+from .kept import KEPT, read_kept, write_kept
 from .positions import RopeIndex, pruned_positions, rope_index_of
 
 
@@ -27,10 +28,10 @@ class PrunedProcessor:
     """A processor that prunes images; load one with :meth:`from_pretrained`.
 
     The object returned is an instance of a subclass of the family's stock processor (so of ``ProcessorMixin``), is
-    called in every way the stock one is, and returns the keys that the model's ``forward`` takes: ``input_ids``,
-    ``attention_mask``, ``mm_token_type_ids``, ``position_ids`` of shape ``(4, batch, length)``, ``pixel_values`` of
-    kept patches only, and ``image_grid_thw`` with the full grids. Texts without images are processed as by the stock
-    processor. Videos are refused.
+    called in every way the stock one is, and returns the stock keys, with kept patches only in ``pixel_values``, the
+    full grids in ``image_grid_thw``, and one more key, ``pixelprune_kept`` int64 ``(batch, length)``: which block each
+    image token is (see :mod:`pixelprune.hf.kept`). Texts without images are processed as by the stock processor, and
+    with ``prune = None`` images too. Videos are refused.
 
     Attributes:
         last_report: one :class:`~pixelprune.hf.ImageReport` per image of the latest call.
@@ -102,8 +103,8 @@ class PrunedProcessor:
         batch: BatchFeature = super().__call__(images=images, text=text, audio=audio, **kwargs)  # type: ignore[misc]
         selections: list[ImageSelection] = batch.pop(SELECTIONS, [])
         self.last_report = [chosen.report for chosen in selections]
-        if selections:
-            batch["position_ids"] = self._positions(batch, [chosen.selection.kept_indices for chosen in selections])
+        if selections and self.prune is not None:
+            batch[KEPT] = self._kept(batch, selections)
         return batch
 
     def validate_inputs(self, images: Any = None, text: Any = None, **kwargs: Any) -> None:
@@ -120,29 +121,55 @@ class PrunedProcessor:
                 )
         super().validate_inputs(images=images, text=text, **kwargs)  # type: ignore[misc]
 
-    def _positions(self, batch: BatchFeature, kept: list[Any]) -> Any:
-        """``position_ids`` of the batch, of its kind: a tensor, an array, or lists where rows are ragged."""
-        ids = batch["input_ids"]
-        rows = [np.asarray(row, dtype=np.int64) for row in ids]
-        masks = [np.asarray(mask, dtype=bool) for mask in batch.get("attention_mask", [np.ones(len(r)) for r in rows])]
+    def position_ids(self, batch: Any) -> torch.Tensor:
+        """The positions that an enabled model gives to the tokens of an output of this processor.
+
+        ``forward`` and ``generate`` compute them by themselves; callers that pack rows or run a model piece by piece
+        pass them.
+
+        Args:
+            batch: an output of this processor: rows of one length, in tensors, arrays or lists.
+
+        Returns:
+            int64 ``(4, batch, length)``: text position, then temporal, height and width; 0 on padding.
+        """
+        ids = np.asarray(batch["input_ids"], np.int64)
+        mask, kept = batch.get("attention_mask"), batch.get(KEPT)
+        grids = np.asarray(batch.get("image_grid_thw", np.zeros((0, 3))), np.int64)
+        images = read_kept(
+            None if kept is None else np.asarray(kept, np.int64),
+            ids == self.image_token_id,  # type: ignore[attr-defined]
+            self._blocks(grids),
+        )
         positions = pruned_positions(
             self._rope_index,
-            [row[mask] for row, mask in zip(rows, masks, strict=True)],
+            ids,
+            None if mask is None else np.asarray(mask, bool),
             self.image_token_id,  # type: ignore[attr-defined]
-            np.asarray(batch["image_grid_thw"], dtype=np.int64),
-            kept,
-            self.image_processor.merge_size,  # type: ignore[attr-defined]
+            grids,
+            images,
         )
-        padded = []
-        for row, mask, position in zip(rows, masks, positions, strict=True):
-            full = np.zeros((4, len(row)), np.int64)
-            full[:, mask] = position
-            padded.append(full)
+        return torch.from_numpy(positions)
+
+    def _kept(self, batch: BatchFeature, selections: list[ImageSelection]) -> Any:
+        """``pixelprune_kept`` of the batch, of the kind of its ``input_ids``: a tensor, an array, or lists where rows
+        are ragged."""
+        ids = batch["input_ids"]
+        rows = write_kept(
+            [np.asarray(row, dtype=np.int64) for row in ids],
+            self.image_token_id,  # type: ignore[attr-defined]
+            [chosen.selection.kept_indices for chosen in selections],
+            self._blocks(np.asarray(batch["image_grid_thw"], np.int64)),
+        )
         if isinstance(ids, torch.Tensor):
-            return torch.from_numpy(np.stack(padded, axis=1))
+            return torch.from_numpy(np.stack(rows))
         if isinstance(ids, np.ndarray) and ids.dtype != object:  # ragged rows come as an array of lists
-            return np.stack(padded, axis=1)
-        return [[row[axis].tolist() for row in padded] for axis in range(4)]
+            return np.stack(rows)
+        return [row.tolist() for row in rows]
+
+    def _blocks(self, grids: Any) -> list[int]:
+        merge: int = self.image_processor.merge_size  # type: ignore[attr-defined]
+        return [int(blocks) for blocks in grids.prod(-1) // merge**2]
 
     def replace_image_token(self, image_inputs: dict[str, Any], image_idx: int, **kwargs: Any) -> str:
         """The placeholder of an image: one token per kept block."""

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..core.images import open_image, to_rgb
 from ..errors import ConfigError, DataError, ImageError, PixelPruneError, UnsupportedModelError
+from ..hf.kept import KEPT
 from .answers import render
 from .rows import Conversation, parse_row
 
@@ -28,7 +29,7 @@ class Encoded:
 
     Attributes:
         input_ids, mm_token_type_ids: int64 ``(length,)``.
-        position_ids: int64 ``(4, length)``: text position, then temporal, height and width.
+        kept: int64 ``(length,)``, the row of ``pixelprune_kept``, or ``None`` without images or pruning.
         labels: int64 ``(length,)``: the ids of answers and of the token that ends each; -100 elsewhere.
         pixel_values: float32 ``(kept patches, values)``, or ``None`` without images.
         image_grid_thw: int64 ``(images, 3)``, the full grids in patches, or ``None``.
@@ -37,7 +38,7 @@ class Encoded:
 
     input_ids: Tensor
     mm_token_type_ids: Tensor
-    position_ids: Tensor
+    kept: Tensor | None
     labels: Tensor
     pixel_values: Tensor | None
     image_grid_thw: Tensor | None
@@ -49,11 +50,13 @@ class ChatCollator:
 
     Takes rows in every form of :func:`~pixelprune.train.parse_row` (or what :meth:`encode` made of them) and returns
     what the model's ``forward`` takes: ``input_ids``, ``labels``, ``mm_token_type_ids`` of shape ``(batch, length)``,
-    ``position_ids`` ``(4, batch, length)``, ``pixel_values`` and ``image_grid_thw`` if there are images, and
-    ``attention_mask``, or ``use_cache=False`` if packed. Labels are -100 but on answers. Rows are padded on the right.
+    ``pixelprune_kept`` of the same shape, ``pixel_values`` and ``image_grid_thw`` if there are images; and
+    ``attention_mask``, or, packed, ``position_ids`` ``(4, 1, length)`` and ``use_cache=False``. Labels are -100 but on
+    answers. Rows are padded on the right.
 
-    ``position_ids`` have the batch in dimension 1. Nothing that cuts batches along dimension 0 may come between this
-    collator and the model: no ``DataParallel``, no accelerate with ``dispatch_batches``.
+    ``pixel_values`` have no row per conversation, with this processor as with the stock one. Nothing that cuts batches
+    along dimension 0 may come between this collator and the model: no ``DataParallel``, no accelerate with
+    ``dispatch_batches``.
 
     Args:
         processor: a :class:`~pixelprune.hf.PrunedProcessor`; its settings are those of the images.
@@ -147,10 +150,6 @@ class ChatCollator:
         output = processor(text=[text], images=images or None, return_offsets_mapping=True)
         ids = torch.tensor(output["input_ids"][0])
         kept = [report.kept for report in processor.last_report] if images else []
-        if "position_ids" in output:
-            positions = torch.tensor(output["position_ids"])[:, 0]
-        else:
-            positions = torch.arange(len(ids)).expand(4, -1)
         special = set(processor.tokenizer.all_special_ids)
         labels = torch.full_like(ids, IGNORE)
         offsets = output["offset_mapping"][0]
@@ -166,28 +165,35 @@ class ChatCollator:
         return Encoded(
             ids,
             torch.tensor(output["mm_token_type_ids"][0]),
-            positions,
+            torch.tensor(output[KEPT][0]) if KEPT in output else None,
             labels,
             torch.as_tensor(output["pixel_values"]) if images else None,
             torch.as_tensor(output["image_grid_thw"]) if images else None,
         )
 
+    def _positions(self, sample: Encoded) -> Tensor:
+        """``(4, 1, length)``"""
+        row = {"input_ids": sample.input_ids[None]}
+        if sample.image_grid_thw is not None:
+            row |= {KEPT: _kept_row(sample)[None], "image_grid_thw": sample.image_grid_thw}
+        positions: Tensor = self.processor.position_ids(row)
+        return positions
+
     def _join(self, samples: list[Encoded]) -> dict[str, Any]:
-        if self.packing:
-            join, positions = _packed, torch.cat([sample.position_ids for sample in samples], 1)[:, None]
-        else:
-            join, positions = _padded, _padded_positions([sample.position_ids for sample in samples])
+        join = _packed if self.packing else _padded
         # input_ids come first: what wants to know the size of a batch looks at its first tensor.
         batch: dict[str, Any] = {
             "input_ids": join([sample.input_ids for sample in samples], self.processor.tokenizer.pad_token_id or 0),
             "labels": join([sample.labels for sample in samples], IGNORE),
             "mm_token_type_ids": join([sample.mm_token_type_ids for sample in samples], 0),
-            "position_ids": positions,
         }
         if self.packing:
             batch["use_cache"] = False
+            batch["position_ids"] = torch.cat([self._positions(sample) for sample in samples], 2)
         else:
             batch["attention_mask"] = _padded([torch.ones_like(sample.input_ids) for sample in samples], 0)
+        if any(sample.kept is not None for sample in samples):
+            batch[KEPT] = join([_kept_row(sample) for sample in samples], 0)
         pixels = [sample.pixel_values for sample in samples if sample.pixel_values is not None]
         if pixels:
             batch["pixel_values"] = torch.cat(pixels)
@@ -195,6 +201,14 @@ class ChatCollator:
                 [sample.image_grid_thw for sample in samples if sample.image_grid_thw is not None]
             )
         return batch
+
+
+def _kept_row(sample: Encoded) -> Tensor:
+    """The row of ``pixelprune_kept``, also of whole images, which a processor that prunes nothing leaves out."""
+    if sample.kept is not None:
+        return sample.kept
+    is_image = sample.mm_token_type_ids == 1
+    return is_image.cumsum(0) * is_image
 
 
 def _whole_twin(processor: Any) -> Any:
@@ -237,8 +251,3 @@ def _packed(rows: list[Tensor], value: int) -> Tensor:
 
 def _padded(rows: list[Tensor], value: int) -> Tensor:
     return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=value)
-
-
-def _padded_positions(rows: list[Tensor]) -> Tensor:
-    """``(4, batch, length)`` of rows ``(4, length)``."""
-    return torch.nn.utils.rnn.pad_sequence([row.T for row in rows], batch_first=True).permute(2, 0, 1).contiguous()

@@ -239,13 +239,13 @@ class _Clockwork(TrainerCallback):
 def _check(args: TrainingArguments, kwargs: dict[str, Any]) -> None:
     if args.n_gpu > 1:
         raise ConfigError(
-            f"{args.n_gpu} GPUs in one process would be used through DataParallel, which cuts position_ids (4, batch, "
-            f"length) apart; start one process per GPU with accelerate launch or torchrun"
+            f"{args.n_gpu} GPUs in one process would be used through DataParallel, which cuts pixel_values, whose "
+            f"rows are patches, apart; start one process per GPU with accelerate launch or torchrun"
         )
     if _accelerator_config(args).dispatch_batches:
         raise ConfigError(
-            "dispatch_batches cuts batches along their first dimension, which position_ids (4, batch, length) do not "
-            "survive; leave it off"
+            "dispatch_batches cuts batches along their first dimension, which pixel_values, whose rows are "
+            "patches, do not survive; leave it off"
         )
     if args.label_smoothing_factor:
         raise ConfigError(f"label_smoothing_factor is not supported; got {args.label_smoothing_factor}")

@@ -1,0 +1,130 @@
+"""The stock image processor of a model in transformers, made to select first: what both engines build on.
+
+Only what is the stock class's own is called here: its resize and its arithmetic from an 8-bit level to a value.
+Selection and layout are the core's.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..core.config import PruneConfig
+from ..core.preprocess import ImageSelection, prepare
+from ..errors import ImageError, UnsupportedModelError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class SelectingImageProcessor:
+    """Mixin over a stock image processor class, of the Pillow or the torchvision kind."""
+
+    prune: PruneConfig | None
+
+    def select_and_lay_out(
+        self, images: Any, kwargs: dict[str, Any]
+    ) -> tuple[list[ImageSelection], list[NDArray[Any] | Tensor]]:
+        """Prepare images as ``_preprocess`` of the stock class does, but only the kept blocks of each.
+
+        Args:
+            images: uint8 ``(C, H, W)``, arrays or tensors, as the stock class hands them to ``_preprocess``.
+            kwargs: the keyword arguments of ``_preprocess``.
+
+        Returns:
+            Per image what is kept and its rows of ``pixel_values``, arrays for images on the CPU.
+
+        Raises:
+            ImageError: an image is not 8-bit.
+        """
+        assert self.prune is not None
+        sizes = {name: kwargs[name] for name in ("patch_size", "merge_size", "temporal_patch_size")}
+        chosen, rows = [], []
+        for image in images:
+            if kwargs["do_resize"]:
+                image = _resize(self, image, kwargs)
+            pixels = _channels_last(image)
+            selection, patches = prepare(pixels, self.prune, _level_table(self, pixels.shape[2], kwargs), **sizes)
+            chosen.append(selection)
+            rows.append(patches)
+        return chosen, rows
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the stock one: what is saved loads as the stock image processor."""
+        settings: dict[str, Any] = super().to_dict()  # type: ignore[misc]
+        settings.pop("prune", None)
+        return settings
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, type(self).__bases__, self.__dict__
+
+
+def selecting(kind: type[SelectingImageProcessor], stock: Any, config: PruneConfig | None) -> Any:
+    """A copy of a stock image processor whose class is ``kind`` over the stock class, under the stock name."""
+    processor = _restore(kind, type(stock))
+    processor.__dict__.update(stock.__dict__)
+    processor.prune = config
+    return processor
+
+
+def _restore(kind: type, stock_class: type) -> Any:
+    cls: Any = _selecting_class(kind, stock_class)
+    return cls.__new__(cls)
+
+
+@cache
+def _selecting_class(kind: type, stock_class: type) -> type:
+    if not hasattr(stock_class, "_preprocess") or not hasattr(stock_class, "patchify"):
+        raise UnsupportedModelError(
+            f"the image processor must be of the Qwen2-VL kind, with a patchify method; got {stock_class.__name__}"
+        )
+    # Under the stock name, so that what it saves loads with the stock class.
+    return type(stock_class.__name__, (kind, stock_class), {"__module__": kind.__module__})
+
+
+def _resize(processor: Any, image: Any, kwargs: dict[str, Any]) -> Any:
+    """The stock class's own resize; the torchvision kind takes a batch."""
+    options = {
+        "size": kwargs["size"],
+        "resample": kwargs["resample"],
+        "factor": kwargs["patch_size"] * kwargs["merge_size"],
+    }
+    if isinstance(image, np.ndarray):
+        return processor.resize(image, **options)
+    return processor.resize(images=image[None], **options)[0]
+
+
+def _channels_last(image: Any) -> NDArray[np.uint8] | Tensor:
+    """uint8 ``(H, W, C)`` from the stock processors' channels-first images; numpy unless it lies on another device."""
+    if str(image.dtype).removeprefix("torch.") != "uint8":
+        raise ImageError(
+            f"images must be 8-bit to be pruned (PIL images or uint8 arrays); got {image.dtype}. "
+            f"Convert values in 0..1 with (image * 255).round().astype('uint8')"
+        )
+    if isinstance(image, np.ndarray):
+        return np.ascontiguousarray(np.moveaxis(image, 0, -1))
+    image = image.permute(1, 2, 0).contiguous()
+    return np.asarray(image.numpy()) if image.device.type == "cpu" else image
+
+
+def _level_table(processor: Any, channels: int, kwargs: dict[str, Any]) -> NDArray[Any]:
+    """``(C, 256)``: what the stock class makes of each 8-bit level, by its own arithmetic: float32, or uint8 where
+    neither rescaling nor normalisation is asked for, because the model does both."""
+    levels = np.broadcast_to(np.arange(256, dtype=np.uint8), (channels, 1, 256))
+    do_rescale, do_normalize = kwargs["do_rescale"], kwargs["do_normalize"]
+    if getattr(processor, "backend", "torchvision") == "torchvision":
+        import torch
+
+        options = (do_rescale, kwargs["rescale_factor"], do_normalize, kwargs["image_mean"], kwargs["image_std"])
+        table = processor.rescale_and_normalize(torch.from_numpy(levels.copy())[None], *options)[0].numpy()
+    else:
+        table = levels
+        if do_rescale:
+            table = processor.rescale(table, kwargs["rescale_factor"])
+        if do_normalize:
+            table = processor.normalize(table, kwargs["image_mean"], kwargs["image_std"])
+    table = table.reshape(channels, 256)
+    return np.ascontiguousarray(table, dtype=np.uint8 if table.dtype == np.uint8 else np.float32)

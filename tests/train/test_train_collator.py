@@ -13,6 +13,7 @@ from train_kit import answer, load_processor, row, rows, user, write
 
 from pixelprune.check.tiny import build_tiny
 from pixelprune.errors import ConfigError, DataError, UnsupportedModelError
+from pixelprune.hf.kept import KEPT
 from pixelprune.train import ChatCollator, Conversations, parse_row
 from pixelprune.train.collator import IGNORE
 
@@ -103,7 +104,7 @@ def test_a_batch_is_its_rows_padded_on_the_right(processor: Any, pictures: Path)
     collator = ChatCollator(processor)
     batch = collator(given)
     assert next(iter(batch)) == "input_ids", "what looks for the size of a batch takes the first key"
-    assert batch["position_ids"].shape == (4, *batch["input_ids"].shape)
+    assert batch[KEPT].shape == batch["input_ids"].shape and "position_ids" not in batch
     pixels, grids = list(batch["pixel_values"]), list(batch["image_grid_thw"])
     for number, conversation in enumerate(given):
         single = collator([conversation])
@@ -111,7 +112,10 @@ def test_a_batch_is_its_rows_padded_on_the_right(processor: Any, pictures: Path)
         assert torch.equal(single["attention_mask"], torch.ones(1, length, dtype=torch.long))
         for key in ("input_ids", "labels", "mm_token_type_ids", "attention_mask"):
             assert torch.equal(batch[key][number, :length], single[key][0])
-        assert torch.equal(batch["position_ids"][:, number, :length], single["position_ids"][:, 0])
+        assert torch.equal(
+            batch[KEPT][number, :length], single[KEPT][0] if KEPT in single else torch.zeros(length, dtype=torch.long)
+        )
+        assert not batch[KEPT][number, length:].any()
         assert batch["attention_mask"][number, length:].sum() == 0
         assert (batch["labels"][number, length:] == IGNORE).all()
         if "pixel_values" in single:
@@ -121,7 +125,7 @@ def test_a_batch_is_its_rows_padded_on_the_right(processor: Any, pictures: Path)
 
 
 def test_rows_are_what_the_processor_makes_of_them(processor: Any, pictures: Path) -> None:
-    """Against the processor's own padded batch: ids, positions, pixels, for rows with and without images."""
+    """Against the processor's own padded batch: ids, kept blocks, pixels, for rows with and without images."""
     given = conversations(pictures)
     batch = ChatCollator(processor)(given)
     texts = [processor.apply_chat_template(conversation.messages, tokenize=False) for conversation in given]
@@ -140,7 +144,10 @@ def test_packed_rows_stand_behind_one_another(processor: Any, pictures: Path) ->
     singles = [ChatCollator(processor)([conversation]) for conversation in given]
     for key in ("input_ids", "labels", "mm_token_type_ids"):
         assert torch.equal(batch[key], torch.cat([single[key] for single in singles], 1))
-    assert torch.equal(batch["position_ids"], torch.cat([single["position_ids"] for single in singles], 2))
+    positions = [processor.position_ids(single) for single in singles]
+    assert torch.equal(batch["position_ids"], torch.cat(positions, 2))
+    kept = [single.get(KEPT, torch.zeros_like(single["input_ids"])) for single in singles]
+    assert torch.equal(batch[KEPT], torch.cat(kept, 1))
     assert "attention_mask" not in batch and batch["use_cache"] is False
     starts = (batch["position_ids"][0, 0] == 0).nonzero().flatten().tolist()
     assert len(starts) == len(given)
@@ -177,7 +184,8 @@ def test_a_share_of_the_rows_stays_whole(folder: Path, processor: Any, pictures:
     for conversation, encoded, is_whole in zip(given[:20], seen, whole, strict=False):
         expected = ChatCollator(twin if is_whole else processor).encode(conversation)
         assert torch.equal(encoded.input_ids, expected.input_ids)
-        assert torch.equal(encoded.position_ids, expected.position_ids)
+        assert (encoded.kept is None) == (expected.kept is None) == is_whole
+        assert is_whole or torch.equal(encoded.kept, expected.kept)  # type: ignore[arg-type]
         moved = replace(conversation, where="elsewhere:7")
         assert len(mixed.encode(moved).input_ids) == len(encoded.input_ids)
     assert all(len(mixed.for_evaluation().encode(c).pixel_values) == pruned for c in given[:20])  # type: ignore[arg-type]

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from train_kit import arguments, gradients, load_model, logged, rows, worst, write
 
 from pixelprune.errors import ConfigError
+from pixelprune.hf.kept import KEPT
 from pixelprune.train import ChatCollator, Conversations, PruneTrainer
 from pixelprune.train.trainer import answer_logits
 
@@ -123,8 +124,7 @@ def test_exact_match_is_greedy_decoding(folder: Path, processor: Any, pictures: 
         encoded = ChatCollator(processor)([few[index]])
         begin = int((encoded["labels"][0] != -100).nonzero()[0])
         asked = {name: encoded[name][:, :begin] for name in ("input_ids", "attention_mask", "mm_token_type_ids")}
-        asked["position_ids"] = encoded["position_ids"][:, :, :begin]
-        asked |= {name: encoded[name] for name in ("pixel_values", "image_grid_thw") if name in encoded}
+        asked |= {name: encoded[name] for name in ("pixel_values", "image_grid_thw", KEPT) if name in encoded}
         with torch.no_grad():
             output = model.generate(**asked, max_new_tokens=20, do_sample=False)[0, begin:]
         wanted = encoded["labels"][0, begin:]

@@ -20,6 +20,7 @@ from transformers import EvalPrediction, Trainer, TrainerCallback, TrainingArgum
 
 from ..errors import ConfigError
 from ..hf import enable
+from ..hf.kept import KEPT, read_kept
 from .collator import IGNORE, ChatCollator
 from .data import Conversations, MixtureSampler
 
@@ -204,11 +205,11 @@ class PruneTrainer(Trainer):
         kept = is_image.sum(1).float()
         blocks = torch.zeros_like(kept)
         if "image_grid_thw" in inputs:
-            # Images are in the order of the rows; each is one run of tokens.
-            runs = (is_image & ~F.pad(is_image[:, :-1], (1, 0))).sum(1)
-            rows = torch.repeat_interleave(torch.arange(len(runs), device=runs.device), runs)
-            merge = _vision_config(self.model).spatial_merge_size
-            blocks.index_add_(0, rows, inputs["image_grid_thw"].prod(1).float() / merge**2)
+            unit = _vision_config(self.model).spatial_merge_size ** 2
+            sizes = (inputs["image_grid_thw"].prod(1) // unit).tolist()
+            carried = inputs[KEPT].cpu().numpy() if KEPT in inputs else None
+            rows = [image.row for image in read_kept(carried, is_image.cpu().numpy(), sizes)]
+            blocks.index_add_(0, torch.tensor(rows, device=blocks.device), torch.tensor(sizes).to(blocks))
         return kept, blocks
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:

@@ -9,7 +9,7 @@ from prometheus_client import Counter
 from vllm.logger import init_logger
 
 from ..core.config import PruneConfig
-from .images import ImageReport
+from ..core.preprocess import ImageReport
 
 logger = init_logger("vllm.pixelprune")
 

@@ -14,6 +14,7 @@ from vllm.model_executor.models.vision import run_dp_sharded_mrope_vision_model
 from vllm.multimodal import MULTIMODAL_REGISTRY
 from vllm.multimodal.inputs import PlaceholderRange
 
+from ..core.geometry import expand
 from ..models.registry import FAMILIES, Family, VllmClasses
 from . import towers
 from .context import PrunedInfo
@@ -42,7 +43,7 @@ class PrunedImages:
         unit = visual.spatial_merge_size**2
         counts = image_input[COUNTS].flatten().tolist()
         images = [
-            KeptImage(tuple(grid), kept.cpu().long(), unit)
+            KeptImage(tuple(grid), kept.cpu().numpy(), unit)
             for grid, kept in zip(image_input["image_grid_thw"].tolist(), image_input[KEPT].split(counts), strict=True)
         ]
         tower = KeptTower(visual, type(self)._metadata)
@@ -68,30 +69,26 @@ class PrunedImages:
 
 
 def _full_prompt(tokens: list[int], features: list[Any], merge: int) -> tuple[list[int], list[Any], Tensor]:
-    """The prompt with pruned images at their full count, its features, and where the given tokens stand in it."""
-    full: list[int] = []
-    moved = []
-    at = []
-    done = 0
+    """The prompt with pruned images at their full count, its features, and where the given tokens are in it."""
+    block = np.full(len(tokens), -1, np.int64)
+    sizes: dict[int, int] = {}  # blocks of each pruned image, by its place in the prompt
     for feature in sorted(features, key=lambda f: f.mm_position.offset):
-        start, length = feature.mm_position.offset, feature.mm_position.length
-        at.append(np.arange(start - done) + len(full))
-        full += tokens[done:start]
-        done = start + length
-        kept = np.arange(length)
-        total = length
         if feature.modality == "image" and KEPT in feature.data:
-            kept = feature.data[KEPT].data.numpy()
-            total = int(feature.data["image_grid_thw"].data.prod()) // merge**2
-            position = PlaceholderRange(offset=len(full), length=total)
+            start, length = feature.mm_position.offset, feature.mm_position.length
+            block[start : start + length] = feature.data[KEPT].data.numpy() + sum(sizes.values())
+            sizes[start] = int(feature.data["image_grid_thw"].data.prod()) // merge**2
+    placeholder = tokens[next(iter(sizes))]
+    full, at = expand(np.array(tokens), block, list(sizes.values()), placeholder)
+    moved = []
+    for feature in features:
+        start = feature.mm_position.offset
+        if start in sizes:
+            first = int(at[start]) - int(feature.data[KEPT].data[0])
+            position = PlaceholderRange(offset=first, length=sizes[start])
         else:
-            position = dataclasses.replace(feature.mm_position, offset=len(full))
-        at.append(kept + len(full))
+            position = dataclasses.replace(feature.mm_position, offset=int(at[start]))
         moved.append(dataclasses.replace(feature, mm_position=position))
-        full += tokens[start:done] if total == length else [tokens[start]] * total
-    at.append(np.arange(len(tokens) - done) + len(full))
-    full += tokens[done:]
-    return full, moved, torch.from_numpy(np.concatenate(at))
+    return full.tolist(), moved, torch.from_numpy(at)
 
 
 def _stock(place: str) -> Any:

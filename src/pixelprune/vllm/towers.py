@@ -1,7 +1,7 @@
 """Encode kept patches with vLLM's own vision towers.
 
 A tower takes the tensors that it would derive from the grid as ``encoder_metadata``. Computed for the full grid and
-gathered at the kept patches, they make the tower encode kept patches where they stand.
+gathered at the kept patches, they place kept patches in that grid.
 """
 
 from __future__ import annotations
@@ -12,21 +12,24 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from vllm.model_executor.layers.attention.mm_encoder_attention import MMEncoderAttention
+
+from ..core.geometry import joined_blocks, kept_windows, rows_of_blocks, sequence_bounds
 
 Metadata = dict[str, Tensor | None]
 
 
 @dataclass(frozen=True)
 class KeptImage:
-    """One image: its full grid in patches, its kept flat block indices (int64, on the CPU), patches in a block.
+    """One image: its full grid in patches, its kept flat block indices, patches in a block.
 
     Iterating yields the number of its patches: vLLM shards images over ranks by the product of what it takes for grids.
     """
 
     grid: tuple[int, int, int]
-    kept: Tensor
+    kept: NDArray[np.int32]
     unit: int
 
     @property
@@ -87,16 +90,14 @@ def qwen2_5_metadata(tower: Any, images: Sequence[KeptImage]) -> Metadata:
     offset = 0
     for image in images:
         full_cos, full_sin, full_order, full_bounds, _ = tower.get_rope_by_thw(*image.grid)
-        keep = torch.zeros(len(full_order), dtype=torch.bool)
-        keep[image.kept] = True
-        rank = keep.cumsum(0) - 1  # of a kept block among the image's kept blocks
-        kept_in_order = keep[full_order]
-        order.append(rank[full_order[kept_in_order]] + offset)
-        # Blocks kept up to each window's end; windows left empty fall together with the one before.
-        filled = kept_in_order.cumsum(0)[full_bounds.long() // image.unit - 1]
-        windows += ((filled + offset) * image.unit).tolist()
+        blocks = full_order.cpu().numpy()
+        index, ends = kept_windows(blocks, np.append(0, full_bounds.cpu().numpy()), image.kept, image.unit)
+        order.append(torch.from_numpy(index + offset))
+        windows += (ends + offset * image.unit).tolist()
         offset += len(image.kept)
-        at = _patches_of(torch.nonzero(kept_in_order)[:, 0], image.unit).to(full_cos.device)
+        # vLLM has the angles in the order of the windows, too.
+        places = np.flatnonzero(np.isin(blocks, image.kept))
+        at = torch.from_numpy(rows_of_blocks(places, image.unit)).to(full_cos.device)
         cos.append(full_cos[at])
         sin.append(full_sin[at])
     window_index = torch.cat(order)
@@ -119,24 +120,18 @@ def qwen2_5_metadata(tower: Any, images: Sequence[KeptImage]) -> Metadata:
 
 
 def _kept_patches(images: Sequence[KeptImage]) -> Tensor:
-    """Where the kept patches stand among all patches of the images."""
-    rows, offset = [], 0
-    for image in images:
-        rows.append(_patches_of(image.kept, image.unit) + offset)
-        offset += int(np.prod(image.grid))
-    return torch.cat(rows)
+    """Where the kept patches are among all patches of the images."""
+    unit = images[0].unit
+    blocks = [int(np.prod(image.grid)) // unit for image in images]
+    return torch.from_numpy(rows_of_blocks(joined_blocks([image.kept for image in images], blocks), unit))
 
 
-def _patches_of(blocks: Tensor, unit: int) -> Tensor:
-    return (blocks[:, None] * unit + torch.arange(unit)).flatten()
-
-
-def _bounds(images: Sequence[KeptImage]) -> np.ndarray[Any, Any]:
+def _bounds(images: Sequence[KeptImage]) -> NDArray[np.int32]:
     """int32 ``(images + 1,)``: where each image's kept patches begin and end."""
-    return np.cumsum([0, *(image.patches for image in images)], dtype=np.int32)
+    return sequence_bounds([len(image.kept) for image in images], images[0].unit)
 
 
-def _sequences(tower: Any, bounds: np.ndarray[Any, Any]) -> tuple[Tensor, Tensor, Tensor | None]:
+def _sequences(tower: Any, bounds: NDArray[np.int32]) -> tuple[Tensor, Tensor, Tensor | None]:
     """Sequence bounds, greatest length and lengths as the tower's attention backend wants them."""
     backend, device = tower.attn_backend, tower.device
     lengths = MMEncoderAttention.maybe_compute_seq_lens(backend, bounds, device)

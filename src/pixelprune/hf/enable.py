@@ -157,9 +157,10 @@ def _refuse_pruned_pixels(tower: Any, args: tuple[Any, ...], kwargs: dict[str, A
     pixels, grid = given.get(names[0]), given.get("grid_thw")
     if given.get("position_ids") is not None or grid is None or pixels is None:
         return
-    if len(pixels) != int(grid.prod(-1).sum()):
+    rows, patches = pixels.shape[:-1].numel(), int(grid.prod(-1).sum())
+    if rows != patches:
         raise PrunedInputError(
-            f"the vision tower got {len(pixels)} patches for a grid of {int(grid.prod(-1).sum())}: pruned pixel_values "
+            f"the vision tower got {rows} patches for a grid of {patches}: pruned pixel_values "
             f"are encoded by forward() and generate() of an enabled model, from the processor's whole output; other "
             f"methods, such as get_image_features, need whole images (processor.prune = None)"
         )
@@ -192,11 +193,16 @@ def _pruned_images(base: Any, kwargs: dict[str, Any], input_ids: Any, kept: Any)
     pixel_values, grid = kwargs.get("pixel_values"), kwargs.get("image_grid_thw")
     if pixel_values is None or grid is None:
         return None
-    patches = int(grid.prod(-1).sum())
-    if len(pixel_values) != patches:
+    if kept is not None and (pixel_values.ndim != 2 or grid.ndim != 2):
+        raise PrunedInputError(
+            f"pixel_values must be (patches, values) and image_grid_thw (images, 3); got {tuple(pixel_values.shape)} "
+            f"and {tuple(grid.shape)}. Join them along their first dimension, do not stack them"
+        )
+    rows, patches = pixel_values.shape[:-1].numel(), int(grid.prod(-1).sum())
+    if rows != patches:
         if kept is None:
             raise PrunedInputError(
-                f"pixel_values has {len(pixel_values)} rows but image_grid_thw is of {patches} patches, and {KEPT}, "
+                f"pixel_values has {rows} rows but image_grid_thw is of {patches} patches, and {KEPT}, "
                 f"which says which of them are kept, is missing; pass the processor's whole output to the model"
             )
         if input_ids is None:

@@ -143,6 +143,19 @@ def neighbours(i, grid):
     return [r * cols + c for r, c in around if 0 <= r < rows and 0 <= c < cols]
 
 
+def add_lattice(source, step):
+    """``source`` with every block at a multiple of ``step`` in both directions kept, and the blocks that this added."""
+    rows, cols = source.shape
+    result, added = source.copy(), []
+    for r in range(rows):
+        for c in range(cols):
+            i = r * cols + c
+            if r % step == 0 and c % step == 0 and source[r, c] != i:
+                result[r, c] = i
+                added.append(i)
+    return result, added
+
+
 def last_kept(keep):
     """``source`` of ``random``, from its keep mask: the last kept block in row-major order."""
     source, last = [], None

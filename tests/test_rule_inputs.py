@@ -15,8 +15,7 @@ from strategies import images
 
 from pixelprune import PixelPruneError, PruneConfig, select
 from pixelprune.core.config import METHODS, METRICS
-from pixelprune.core.select import _within_budget
-from pixelprune.errors import BudgetError, ImageError
+from pixelprune.errors import ImageError
 
 
 def unaligned(image):
@@ -135,21 +134,6 @@ def test_a_budget_that_is_roomy_changes_nothing(examples):
     for method in METHODS:
         config = PruneConfig(method, threshold=0.02)
         assert same(select(image, config.replace(max_tokens=10**9)), select(image, config))
-
-
-def test_a_budget_that_no_level_meets_names_the_least_count():
-    """Level 255 makes all blocks equal, so no image gets there; a walk that always keeps more stands in."""
-    levels = []
-
-    def walk(method, metric, limit, anchored, budget):
-        kept = 9 - (limit == 130)
-        levels.append(limit)
-        return None, None, min(kept, budget + 1)
-
-    with pytest.raises(BudgetError, match="at most 7 blocks; the least reachable count is 8"):
-        _within_budget(walk, "pred2d", PruneConfig(max_tokens=7, threshold=0.5), 3072)
-    assert set(levels) == set(range(127, 256))
-    assert _within_budget(walk, "pred2d", PruneConfig(max_tokens=8), 3072) == (None, None, 130)
 
 
 def blank(*shape, dtype=np.uint8):

@@ -35,6 +35,7 @@ def assert_equal(image: np.ndarray, config: PruneConfig, size: int) -> None:
     expected = select(image, config, block_size=size)
     got = select(torch.from_numpy(image), config, block_size=size)
     np.testing.assert_array_equal(got.source, expected.source, err_msg=repr(config))
+    np.testing.assert_array_equal(got.lattice_indices, expected.lattice_indices, err_msg=repr(config))
     assert got.level == expected.level
     if config.method == "adaptive":
         np.testing.assert_array_equal(got.row_predictors, expected.row_predictors, err_msg=repr(config))
@@ -44,6 +45,20 @@ def assert_equal(image: np.ndarray, config: PruneConfig, size: int) -> None:
 def test_equals_the_compiled_walk(config: PruneConfig) -> None:
     for seed, (rows, cols, channels) in enumerate([(1, 1, 3), (1, 9, 3), (9, 1, 1), (7, 11, 3), (12, 6, 1)]):
         assert_equal(structured(seed, rows, cols, 4, channels), config, 4)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_equals_with_a_lattice(method: str) -> None:
+    image = structured(6, 9, 11, 4, 3)
+    for metric, budget in itertools.product(METRICS, (None, 40)):
+        config = PruneConfig(method, metric, 0.02, max_tokens=budget, lattice=3)  # type: ignore[arg-type]
+        assert_equal(image, config, 4)
+        # Control: the comparison sees another lattice.
+        with pytest.raises(AssertionError):
+            np.testing.assert_array_equal(
+                select(torch.from_numpy(image), config.replace(lattice=2, max_tokens=None), block_size=4).source,
+                select(image, config, block_size=4).source,
+            )
 
 
 @pytest.mark.parametrize("method", METHODS)

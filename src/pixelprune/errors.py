@@ -24,7 +24,7 @@ class ImageError(PixelPruneError):
 
 
 class BudgetError(PixelPruneError):
-    """No threshold level keeps few enough blocks to fit ``max_tokens``."""
+    """The lattice alone has more blocks than ``max_tokens``."""
 
 
 class UnsupportedModelError(PixelPruneError):

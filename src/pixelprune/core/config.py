@@ -48,6 +48,10 @@ class PruneConfig:
             never add up. ``False`` compares raw neighbours.
         max_tokens: keep at most this many blocks: the lowest 8-bit level, from ``threshold`` upward, that fits.
         seed: for ``random`` only.
+        lattice: also keep every block whose row and column are both multiples of this, so that dropped regions are
+            sampled evenly: 2 or more; 0 keeps no more than the method does. It comes after the method, which selects
+            as without it, and counts in ``max_tokens``. ``random`` then draws as many blocks as ``pred2d`` keeps with
+            the lattice.
 
     Raises:
         ConfigError: a value is not allowed.
@@ -63,6 +67,10 @@ class PruneConfig:
         default=None, metadata={"help": "Keep at most this many blocks per image, by raising the threshold."}
     )
     seed: int = field(default=0, metadata={"help": "For the method random."})
+    lattice: int = field(
+        default=0,
+        metadata={"help": "Also keep each block whose row and column are multiples of this: 2 or more; 0 for none."},
+    )
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -82,8 +90,13 @@ class PruneConfig:
             )
         if not is_integer(self.seed) or self.seed < 0:
             raise ConfigError(f"seed must be a whole number of at least 0; got {self.seed!r}")
+        if not is_integer(self.lattice) or self.lattice < 0 or self.lattice == 1:
+            raise ConfigError(
+                f"lattice must be 0 (none) or a whole number of at least 2, of which every such row and column keeps its "
+                f"block (1 would keep all blocks: do not prune instead); got {self.lattice!r}"
+            )
         # Numbers of numpy's kinds become Python's, which every format can write.
-        for name, kind in (("threshold", float), ("max_tokens", int), ("seed", int)):
+        for name, kind in (("threshold", float), ("max_tokens", int), ("seed", int), ("lattice", int)):
             value = getattr(self, name)
             object.__setattr__(self, name, None if value is None else kind(value))
 

@@ -41,13 +41,14 @@ def select(
 
     Raises:
         ImageError: the image's type, shape or size is not as above.
-        BudgetError: no threshold level keeps few enough blocks for ``config.max_tokens``.
+        BudgetError: the lattice alone has more blocks than ``config.max_tokens``.
     """
     config = PruneConfig() if config is None else config
     if not isinstance(config, PruneConfig):
         raise ConfigError(f"config must be a PruneConfig, such as PruneConfig(threshold=0.02); got {config!r}")
     _check(image, block_size)
     block_size = int(block_size)
+    _check_budget(config, image.shape[0] // block_size, image.shape[1] // block_size)
     if isinstance(image, np.ndarray):
         walk: Any = _numpy_walk(image, block_size)
     elif config.max_tokens is not None:
@@ -58,10 +59,10 @@ def select(
 
         walk = torch_walk(image, block_size)
     method = "pred2d" if config.method == "random" else config.method
-    source, choices, level = _within_budget(walk, method, config, image.shape[2] * block_size**2)
+    source, choices, added, level = _within_budget(walk, method, config, image.shape[2] * block_size**2)
     if config.method == "random":
-        source = _random_source(source, config.seed)
-    return Selection(source, block_size, level, choices if method == "adaptive" else None)
+        source, added = _random_source(source, config.seed), None
+    return Selection(source, block_size, level, choices if method == "adaptive" else None, added)
 
 
 def _check(image: Any, block_size: int) -> None:
@@ -83,25 +84,59 @@ def _check(image: Any, block_size: int) -> None:
         )
 
 
-def _within_budget(walk: Any, method: str, config: PruneConfig, values: int) -> tuple[Any, Any, int]:
-    """Run the walk at the configured threshold, or at the lowest level from there whose kept count fits."""
+def _within_budget(walk: Any, method: str, config: PruneConfig, values: int) -> tuple[Any, Any, Any, int]:
+    """Select at the configured threshold, or at the lowest level from there whose kept count fits.
+
+    Returns:
+        The sources, the choices of the rows, the blocks that the lattice added, and the level.
+    """
+
+    def run(level: float, budget: int) -> tuple[Any, Any, Any, int]:
+        limit = _limit(config.metric, level, values)
+        source, choices, kept = walk(method, config.metric, limit, config.anchored, budget)
+        if not config.lattice or kept > budget:
+            return source, choices, None, kept
+        added = _add_lattice(source, config.lattice)
+        return source, choices, added, kept + added.size
+
     if config.max_tokens is None:
-        limit = _limit(config.metric, config.threshold * 255, values)
-        source, choices, _ = walk(method, config.metric, limit, config.anchored, _UNLIMITED)
-        return source, choices, config.level
+        source, choices, added, _ = run(config.threshold * 255, _UNLIMITED)
+        return source, choices, added, config.level
     budget = int(config.max_tokens)
     start = config.first_level
     # Anchored counts need not fall with the level, so every level is tried; a walk that overruns stops early.
     for level in range(start, 256):
-        limit = _limit(config.metric, float(level), values)
-        source, choices, kept = walk(method, config.metric, limit, config.anchored, budget)
+        source, choices, added, kept = run(float(level), budget)
         if kept <= budget:
-            return source, choices, level
-    counts = [
-        walk(method, config.metric, _limit(config.metric, float(level), values), config.anchored, _UNLIMITED)[2]
-        for level in range(start, 256)
-    ]
-    raise BudgetError(f"no threshold level keeps at most {budget} blocks; the least reachable count is {min(counts)}")
+            break  # at level 255 at the latest: all blocks are equal there, and what is left was found to fit
+    return source, choices, added, level
+
+
+def _check_budget(config: PruneConfig, rows: int, cols: int) -> None:
+    """Refuse a budget that not even level 255 meets, at which block (0, 0) and the lattice are kept."""
+    if not config.lattice or config.max_tokens is None:
+        return
+    least = math.ceil(rows / config.lattice) * math.ceil(cols / config.lattice)
+    if least > config.max_tokens:
+        raise BudgetError(
+            f"lattice={config.lattice} alone keeps {least} of {rows * cols} blocks, more than "
+            f"max_tokens={config.max_tokens}; use a larger lattice, a larger budget, or a smaller image"
+        )
+
+
+def _add_lattice(source: NDArray[np.int32], step: int) -> NDArray[np.int32]:
+    """Keep the blocks whose row and column are multiples of ``step``, in place.
+
+    It comes after the walk, so that it changes neither which other blocks are kept nor their references.
+
+    Returns:
+        The flat indices of the blocks that were not kept before, ascending.
+    """
+    own = np.arange(source.size, dtype=np.int32).reshape(source.shape)[::step, ::step]
+    lattice = source[::step, ::step]
+    added: NDArray[np.int32] = own[lattice != own]
+    lattice[...] = own
+    return added
 
 
 _UNLIMITED = 2**62

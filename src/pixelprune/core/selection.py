@@ -25,12 +25,15 @@ class Selection:
         level: the 8-bit threshold level that was used, 0..255 (found by the search if ``max_tokens`` was set).
         row_predictors: uint8 ``(rows,)`` for ``adaptive``: the row's choice, an index into
             :data:`ROW_PREDICTORS`; a decoder needs it. ``None`` for the other methods.
+        lattice_indices: int32 ``(num_lattice,)``: flat indices, ascending, of the kept blocks that only the lattice keeps;
+            the method alone would have dropped them. ``None`` without a lattice.
     """
 
     source: NDArray[np.int32]
     block_size: int
     level: int = 0
     row_predictors: NDArray[np.uint8] | None = None
+    lattice_indices: NDArray[np.int32] | None = None
 
     @cached_property
     def keep(self) -> NDArray[np.bool_]:
@@ -58,6 +61,11 @@ class Selection:
     def num_kept(self) -> int:
         """Blocks kept: tokens of the language model with pruning."""
         return int(self.kept_indices.size)
+
+    @property
+    def num_lattice(self) -> int:
+        """Blocks that only the lattice keeps."""
+        return 0 if self.lattice_indices is None else int(self.lattice_indices.size)
 
     @property
     def retain_ratio(self) -> float:

@@ -1,16 +1,16 @@
 """The proof: the same held-out questions asked of whole pages, of pruned ones, and of the rivals' images.
 
     python -m recipes.tiny_reader.evaluate --model base=OUT/reader --model tuned=OUT/tuned --pages 360 --out OUT/proof
+    python -m recipes.tiny_reader.evaluate --study lattice --model base=OUT/reader --pages 256 --out OUT/lattice
 
-Pages are of any size and set in fonts that no model was trained on. Answers come from the stock ``generate`` of an
-enabled model, greedily; several questions about a page share its encoded image. Killed and started again, it goes on.
+Pages are of any size and set in fonts that no model was trained on. Answers are those of the stock ``generate`` of an
+enabled model, greedily; the questions about a page share its encoded image. Killed and started again, it resumes.
 `recipes.tiny_reader.table` prints what was measured.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import random
 import statistics
@@ -24,33 +24,39 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
-from pixelprune import PruneConfig
+from pixelprune import PruneConfig, select
 from pixelprune.hf import PrunedProcessor, enable
 from pixelprune.hf.chat import load_model
-from pixelprune.hf.enable import set_rope_deltas
-from pixelprune.hf.encode import encode_kept
-from pixelprune.hf.kept import KEPT
-from pixelprune.models.registry import family_of
 from pixelprune.models.resize import ResizeSpec
 
 from . import conversation, pages, tasks
+from .shared import Reading
 
 SEED = 77_000_000
-Known = dict[bytes, list[str]]  # answers by digest of what was asked
-Asked = tuple[list[str], int, int]  # answers, blocks kept, blocks there were
+LATTICES = (0, 6, 4, 3, 2)
 PROMPT = "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>{}<|im_end|>\n<|im_start|>assistant\n"
+ANY_SIZE = {"size": {"shortest_edge": 1024, "longest_edge": 1280 * 1280}}  # of an image that was resized before
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One way of asking: which model, how its image is pruned, and what is done to the image before."""
+    """One way of asking: which model, how its image is pruned, and what is done to the image before.
+
+    ``image`` is "as it is"; "padded" to whole blocks; or "resized", as a whole, to as many tokens as ``prune`` keeps.
+    """
 
     name: str
     model: str
     prune: PruneConfig | None
-    image: str = "as it is"  # "resized": to as many tokens as pred2d keeps at 0; "padded": to whole blocks
+    image: str = "as it is"
+
+    @property
+    def processor_prune(self) -> PruneConfig | None:
+        """What the processor prunes with."""
+        return None if self.image == "resized" else self.prune
 
 
 def variants(models: list[str]) -> list[Variant]:
@@ -61,7 +67,7 @@ def variants(models: list[str]) -> list[Variant]:
             ways.append(Variant(f"{method} {threshold:g}", "base", PruneConfig(method, threshold=threshold)))  # type: ignore[arg-type]
     ways.append(Variant("pred2d 0, padded", "base", PruneConfig(), "padded"))
     ways.append(Variant("random, as many blocks", "base", PruneConfig("random")))
-    ways.append(Variant("resized to as many tokens", "base", None, "resized"))
+    ways.append(Variant("resized to as many tokens", "base", PruneConfig(), "resized"))
     for model in models:
         if model != "base":
             ways.append(Variant(f"whole, {model}", model, None))
@@ -70,6 +76,25 @@ def variants(models: list[str]) -> list[Variant]:
             ways.append(Variant(f"adaptive 0, {model}", model, PruneConfig("adaptive")))
             ways.append(Variant(f"pred2d 0, padded, {model}", model, PruneConfig(), "padded"))
     return ways
+
+
+def lattice_variants(models: list[str]) -> list[Variant]:
+    """Methods with lattices from none to dense, and the rivals at the counts of ``pred2d``, for each model."""
+    ways = []
+    for model in models:
+        ways.append(Variant(f"whole, {model}" if model != "base" else "whole", model, None))
+        mark = "" if model == "base" else f", {model}"
+        for method in ("pred2d", "adaptive", "raster"):
+            for lattice in LATTICES:
+                config = PruneConfig(method, lattice=lattice)  # type: ignore[arg-type]
+                ways.append(Variant(f"{method}, lattice {lattice}{mark}", model, config))
+        for lattice in (0, 4):
+            ways.append(Variant(f"random, lattice {lattice}{mark}", model, PruneConfig("random", lattice=lattice)))
+            ways.append(Variant(f"resized, lattice {lattice}{mark}", model, PruneConfig(lattice=lattice), "resized"))
+    return ways
+
+
+STUDIES = {"pruning": variants, "lattice": lattice_variants}
 
 
 @lru_cache(maxsize=4)
@@ -98,53 +123,22 @@ def prepare(sheet: pages.Page, variant: Variant, processor: Any) -> Image.Image:
         return Image.fromarray(np.pad(np.asarray(sheet.image), ((0, down), (0, across), (0, 0)), mode="edge"))
     if variant.image == "resized":
         spec = ResizeSpec.from_processor(processor.image_processor.to_dict())
-        processor.prune = PruneConfig()
-        processor(text=[PROMPT.format("")], images=[sheet.image])
-        budget = max(4, processor.last_report[0].kept) * 32 * 32
-        small = ResizeSpec(spec.patch_size, spec.merge_size, 1024, budget)
-        return Image.fromarray(small.resize(sheet.image))
+        budget = max(4, select(spec.resize(sheet.image), variant.prune).num_kept) * 32 * 32
+        return Image.fromarray(ResizeSpec(spec.patch_size, spec.merge_size, 1024, budget).resize(sheet.image))
     return sheet.image
 
 
-def inputs_of(processor: Any, variant: Variant, image: Image.Image, texts: list[str]) -> Any:
-    processor.prune = variant.prune
-    sizes = {"size": {"shortest_edge": 1024, "longest_edge": 1280 * 1280}} if variant.image == "resized" else {}
-    prompts = [PROMPT.format(text) for text in texts]
-    return processor(text=prompts, images=[image] * len(texts), padding=True, return_tensors="pt", **sizes)
+def kept_of(variant: Variant, processor: Any, image: Image.Image, blocks: int) -> NDArray[np.int32]:
+    """The flat indices of the blocks that the model sees of an image of so many blocks."""
+    if variant.processor_prune is None:
+        return np.arange(blocks, dtype=np.int32)
+    pixels = ResizeSpec.from_processor(processor.image_processor.to_dict()).resize(image)
+    return select(pixels, variant.processor_prune).kept_indices
 
 
-@torch.inference_mode()
-def ask(model: Any, processor: Any, variant: Variant, image: Image.Image, texts: list[str], known: Known) -> Asked:
-    """Answers to questions about one image, the blocks encoded and the blocks there were.
-
-    Inputs that the same model has answered before, as of two settings that keep the same blocks, are not run again.
-    """
-    inputs = inputs_of(processor, variant, image, texts)
-    report = processor.last_report[0]
-    parts = [variant.model.encode(), *(inputs[n].numpy().tobytes() for n in sorted(inputs))]
-    key = hashlib.sha256(b"".join(parts)).digest()
-    if key not in known:
-        if variant.prune is not None:
-            share_image(model, processor, inputs, len(texts))
-        start = inputs["input_ids"].shape[1]
-        output = model.generate(**inputs, max_new_tokens=48, do_sample=False)
-        known[key] = processor.batch_decode(output[:, start:], skip_special_tokens=True)
-    return known[key], report.kept, report.total
-
-
-def share_image(model: Any, processor: Any, inputs: Any, rows: int) -> None:
-    """Encode the image once and hand its features to every row."""
-    base, grid = model.base_model, inputs["image_grid_thw"]
-    inputs["position_ids"] = processor.position_ids(inputs)
-    pixels, kept = inputs.pop("pixel_values"), inputs.pop(KEPT)[0]
-    inputs.pop("image_grid_thw")
-    family = family_of(model.config.model_type)
-    indices = kept[kept > 0].numpy() - 1
-    encoded = encode_kept(base.visual, family, pixels[: len(pixels) // rows], grid[:1], [indices])
-    encoded.pooler_output = encoded.pooler_output * rows
-    encoded.deepstack_features = [layer * rows for layer in encoded.deepstack_features]
-    inputs["mm_encoder_outputs"] = {"image": encoded}
-    set_rope_deltas(base, inputs["position_ids"])
+def read(model: Any, processor: Any, variant: Variant, image: Image.Image, texts: list[str]) -> Reading:
+    """Start to ask about an image."""
+    return Reading(model, processor, image, texts, **(ANY_SIZE if variant.image == "resized" else {}))
 
 
 def score(
@@ -153,19 +147,25 @@ def score(
     """What each variant answers about one page."""
     torch.set_num_threads(1)
     sheet, asked = sheet_of(number, sides, questions)
-    known: Known = {}
+    texts = [question.text for question in asked]
+    readings: dict[tuple[str, bytes], Reading] = {}
     results = []
     for way in ways:
         model, processor = load(folders[way.model])
         image = prepare(sheet, way, processor)
-        answers, kept, total = ask(model, processor, way, image, [q.text for q in asked], known)
+        key = (way.model, way.image.encode() + image.tobytes())
+        if key not in readings:
+            readings[key] = read(model, processor, way, image, texts)
+        total = readings[key].rows * readings[key].columns
+        kept = kept_of(way, processor, image, total)
+        answers = readings[key].ask(kept)
         # Points are on the scale of the image that the model saw; padding adds to its right and bottom.
         width, height = image.size if way.image == "padded" else (sheet.width, sheet.height)
         results.append(
             {
                 "variant": way.name,
                 "page": number,
-                "kept": kept,
+                "kept": len(kept),
                 "total": total,
                 "tasks": [q.task for q in asked],
                 "right": [tasks.right(q, a, width, height) for q, a in zip(asked, answers, strict=True)],
@@ -176,11 +176,18 @@ def score(
     return results
 
 
+def inputs_of(processor: Any, variant: Variant, image: Image.Image, text: str) -> Any:
+    """The processor's output for one question."""
+    processor.prune = variant.processor_prune
+    sizes = ANY_SIZE if variant.image == "resized" else {}
+    return processor(text=[PROMPT.format(text)], images=[image], return_tensors="pt", **sizes)
+
+
 @torch.inference_mode()
 def first_token(model: Any, processor: Any, variant: Variant, image: Image.Image, text: str) -> float:
     """Seconds from the decoded image to the first token, preprocessing and selection inside."""
     start = time.perf_counter()
-    model(**inputs_of(processor, variant, image, [text]), logits_to_keep=1).logits.argmax().item()
+    model(**inputs_of(processor, variant, image, text), logits_to_keep=1).logits.argmax().item()
     return time.perf_counter() - start
 
 
@@ -196,7 +203,7 @@ def clock(ways: list[Variant], folders: dict[str, str], sides: tuple[int, int], 
             seconds = min(first_token(model, processor, way, image, asked[0].text) for _ in range(2))
             if number >= 0:
                 times[way.name].append(seconds)
-    whole = times["whole"]
+    whole = times[ways[0].name]
     return {
         name: {
             "first_token_ms": statistics.median(each) * 1e3,
@@ -209,6 +216,8 @@ def clock(ways: list[Variant], folders: dict[str, str], sides: tuple[int, int], 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", action="append", required=True, help="NAME=FOLDER; one is named base")
+    parser.add_argument("--study", choices=list(STUDIES), default="pruning")
+    parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--pages", type=int, default=360)
     parser.add_argument("--questions", type=int, default=4, help="of a page and group at most")
     parser.add_argument("--sides", type=int, nargs=2, default=(384, 768))
@@ -217,11 +226,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
     args = parser.parse_args()
     folders = dict(pair.split("=", 1) for pair in args.model)
-    ways = [way for way in variants(list(folders)) if not args.only or args.only in way.name]
+    ways = [way for way in STUDIES[args.study](list(folders)) if not args.only or args.only in way.name]
     args.out.mkdir(parents=True, exist_ok=True)
     answers = args.out / "answers.jsonl"
     done = {(r["variant"], r["page"]) for r in map(json.loads, answers.open())} if answers.exists() else set()
-    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool, answers.open("a") as file:
+    with ProcessPoolExecutor(args.processes, mp_context=get_context("spawn")) as pool, answers.open("a") as file:
         jobs = [
             pool.submit(score, number, missing, folders, tuple(args.sides), args.questions)
             for number in range(args.pages)

@@ -22,60 +22,67 @@ def loaded():
 def alone(loaded, variant, image, text):
     """Plain ``generate``: one question, nothing shared."""
     model, processor = loaded
-    inputs = evaluate.inputs_of(processor, variant, image, [text])
+    inputs = evaluate.inputs_of(processor, variant, image, text)
     with torch.inference_mode():
         output = model.generate(**inputs, max_new_tokens=48, do_sample=False)
     return processor.tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
 
 
-@pytest.mark.parametrize("prune", [None, PruneConfig(), PruneConfig("raster", threshold=0.05)], ids=str)
+def together(loaded, variant, image, texts):
+    """All questions at once, as the evaluation asks; the answers and how many blocks were seen of how many."""
+    reading = evaluate.read(*loaded, variant, image, texts)
+    kept = evaluate.kept_of(variant, loaded[1], image, reading.rows * reading.columns)
+    return reading.ask(kept), len(kept), reading.rows * reading.columns
+
+
+@pytest.mark.parametrize("prune", [None, PruneConfig(), PruneConfig("raster", threshold=0.05, lattice=3)], ids=str)
 def test_questions_that_share_an_image_are_answered_as_each_alone(loaded, prune) -> None:
     variant = evaluate.Variant("any", "base", prune)
     for number in range(3):
         sheet, asked = evaluate.sheet_of(number, SIDES, QUESTIONS)
         texts = [question.text for question in asked]
-        answers, kept, total = evaluate.ask(*loaded, variant, sheet.image, texts, {})
+        answers, kept, total = together(loaded, variant, sheet.image, texts)
         assert answers == [alone(loaded, variant, sheet.image, text) for text in texts]
         assert kept == total if prune is None else kept < total
         # Control: the same questions of another page are answered otherwise.
         other, _ = evaluate.sheet_of(number + 10, SIDES, QUESTIONS)
-        assert evaluate.ask(*loaded, variant, other.image, texts, {})[0] != answers
+        assert together(loaded, variant, other.image, texts)[0] != answers
 
 
-def test_the_rivals_see_what_they_are_said_to_see(loaded) -> None:
+@pytest.mark.parametrize("lattice", [0, 4])
+def test_the_rivals_see_what_they_are_said_to_see(loaded, lattice) -> None:
     """Resized: about as many tokens as pruning keeps; random: exactly as many; padded: not resized."""
-    model, processor = loaded
-    ways = {way.name: way for way in evaluate.variants(["base"])}
+    processor = loaded[1]
+    ways = {way.name: way for way in [*evaluate.variants(["base"]), *evaluate.lattice_variants(["base"])]}
     sheet, asked = evaluate.sheet_of(1, SIDES, QUESTIONS)
     seen = {}
-    for name in ("whole", "pred2d 0", "pred2d 0, padded", "random, as many blocks", "resized to as many tokens"):
+    pred2d, rival = f"pred2d, lattice {lattice}", f"random, lattice {lattice}"
+    resized = f"resized, lattice {lattice}"
+    for name in ("whole", pred2d, "pred2d 0, padded", rival, resized):
         image = evaluate.prepare(sheet, ways[name], processor)
-        _, kept, total = evaluate.ask(model, processor, ways[name], image, [asked[0].text], {})
+        _, kept, total = together(loaded, ways[name], image, [asked[0].text])
         seen[name] = (kept, total, image.size)
     assert seen["whole"][0] == seen["whole"][1]
-    assert seen["random, as many blocks"][:2] == seen["pred2d 0"][:2]
-    assert 0.7 * seen["pred2d 0"][0] <= seen["resized to as many tokens"][0] <= seen["pred2d 0"][0]
+    assert seen[rival][:2] == seen[pred2d][:2]
+    assert 0.7 * seen[pred2d][0] <= seen[resized][0] <= seen[pred2d][0]
     width, height = seen["pred2d 0, padded"][2]
     assert width % 32 == height % 32 == 0 and 0 <= width - sheet.width < 32 and 0 <= height - sheet.height < 32
 
 
-def test_inputs_that_were_answered_are_not_run_again_and_others_are(loaded, monkeypatch) -> None:
-    model, processor = loaded
-    runs = []
-    generate = model.generate
-    monkeypatch.setattr(model, "generate", lambda **inputs: runs.append(1) or generate(**inputs))
+def test_blocks_that_were_asked_about_are_not_run_again_and_others_are(loaded, monkeypatch) -> None:
     sheet, asked = evaluate.sheet_of(1, SIDES, QUESTIONS)
-    known: evaluate.Known = {}
+    reading = evaluate.read(*loaded, evaluate.Variant("any", "base", None), sheet.image, [asked[0].text])
+    runs = []
+    run = reading._ask
+    monkeypatch.setattr(reading, "_ask", lambda kept: runs.append(1) or run(kept))
     counts = []
     for prune in (PruneConfig(), None, PruneConfig("random"), PruneConfig(threshold=1e-6)):
         before = len(runs)
-        evaluate.ask(model, processor, evaluate.Variant("any", "base", prune), sheet.image, [asked[0].text], known)
+        variant = evaluate.Variant("any", "base", prune)
+        reading.ask(evaluate.kept_of(variant, loaded[1], sheet.image, reading.rows * reading.columns))
         counts.append(len(runs) - before)
-    # At threshold 0 and just above it pred2d keeps the same blocks; whole and random are other inputs.
+    # At threshold 0 and just above it pred2d keeps the same blocks; whole and random see others.
     assert counts == [1, 1, 1, 0]
-    # Another model with the same inputs is asked for itself.
-    evaluate.ask(model, processor, evaluate.Variant("any", "tuned", None), sheet.image, [asked[0].text], known)
-    assert len(runs) == sum(counts) + 1
 
 
 def test_the_table_counts_groups_and_goes_on(tmp_path) -> None:

@@ -8,8 +8,8 @@ from PIL import Image
 
 from pixelprune import PruneConfig, Selection, select
 from pixelprune.errors import ImageError
-from pixelprune.viz import PICTURES, error_map, reconstruction, source_flow, token_grid
-from pixelprune.viz._frame import with_strip
+from pixelprune.viz import PICTURES, error_map, overlay, reconstruction, source_flow, token_grid
+from pixelprune.viz._frame import LATTICE, retain_bar, with_strip
 from pixelprune.viz.flow import links
 
 SIZE = 32
@@ -165,3 +165,32 @@ def test_strip_grows_with_the_width_so_that_a_phone_shows_it():
         rows = np.flatnonzero((strip > 150).any(axis=1))
         letter = (rows[-1] - rows[0] + 1) * 390 / width
         assert letter > 4  # points, of a capital letter on a phone 390 points wide
+
+
+def test_blocks_that_only_the_lattice_keeps_are_framed_in_a_colour_of_their_own(examples):
+    pixels = examples["slide.png"]
+    selection = select(pixels, PruneConfig(lattice=3))
+    assert selection.num_lattice > 20
+    framed = np.zeros(selection.num_blocks, bool)
+    framed[selection.lattice_indices] = True
+    rows, cols = selection.grid
+    plain = select(pixels)
+    for draw in (overlay, token_grid):
+        step = SIZE + SIZE // 8 if draw is token_grid else SIZE
+        edge = step - SIZE
+        tiles = np.asarray(draw(pixels, selection))[edge : edge + rows * step, edge : edge + cols * step]
+        tiles = tiles.reshape(rows, step, cols, step, 3).swapaxes(1, 2)[:, :, :SIZE, :SIZE]
+        rims = (tiles[:, :, [1, -2]][:, :, :, 1:-1] == LATTICE).all(axis=(2, 3, 4))
+        np.testing.assert_array_equal(rims.ravel(), framed)
+        insides = tiles[:, :, 4:-4, 4:-4].reshape(selection.num_blocks, -1)
+        expected = pixels.reshape(rows, SIZE, cols, SIZE, 3).swapaxes(1, 2)[:, :, 4:-4, 4:-4]
+        assert np.array_equal(insides[framed], expected.reshape(selection.num_blocks, -1)[framed])
+        assert (np.asarray(draw(pixels, plain)) != LATTICE).any(axis=-1).all()  # control: no lattice, no frame
+
+
+def test_the_bar_shows_what_the_method_keeps_and_what_the_lattice_adds():
+    pixels = np.zeros((6 * SIZE, 6 * SIZE, 3), np.uint8)
+    selection = select(pixels, PruneConfig(lattice=2))  # 1 of 36, and 8 more
+    colours, counts = np.unique(retain_bar(selection), axis=0, return_counts=True)
+    assert sorted(counts) == [1, 8, 27]
+    assert counts[(colours == LATTICE).all(axis=1)] == [8]

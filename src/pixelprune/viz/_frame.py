@@ -18,6 +18,9 @@ _STRIP = (27, 31, 42)
 _STRIP_TEXT = (236, 239, 246)
 _BAR_KEPT = (255, 194, 71)
 _BAR_DROPPED = (60, 78, 128)
+#: Frames the blocks that only the lattice keeps, and is their part of the bar; Okabe and Ito's green, which is apart in
+#: lightness from white pages and dark ones.
+LATTICE: Colour = (0, 158, 115)
 
 _SMALLEST_FONT, _LARGEST_FONT = 11, 96
 # A phone shows a picture about 390 points wide, where 1/52 of the width is 7.5 points.
@@ -54,6 +57,8 @@ def caption(selection: Selection, config: PruneConfig | None) -> list[str]:
         f"{selection.num_kept:,} of {selection.num_blocks:,} blocks kept",
         f"{selection.retain_ratio:.1%} retained",
     ]
+    if selection.lattice_indices is not None:
+        parts.append(f"{selection.num_lattice:,} for the lattice alone, framed in green")
     if config is None:
         return [*parts, f"threshold level {selection.level}"]
     # The level is what a search for max_tokens found; without one, the threshold as it was set.
@@ -63,12 +68,29 @@ def caption(selection: Selection, config: PruneConfig | None) -> list[str]:
     return parts if config.anchored else [*parts, "sliding"]
 
 
-def retain_bar(width: int, ratio: float) -> NDArray[np.uint8]:
-    """uint8 ``(width, 3)``: the share that is kept in one colour, the rest in another."""
-    bar = np.empty((width, 3), np.uint8)
+def retain_bar(selection: Selection) -> NDArray[np.uint8]:
+    """uint8 ``(blocks, 3)``: the share that the method keeps, the share that the lattice adds, and the rest."""
+    bar = np.empty((selection.num_blocks, 3), np.uint8)
     bar[:] = _BAR_DROPPED
-    bar[: max(1, round(width * ratio))] = _BAR_KEPT
+    bar[: selection.num_kept] = LATTICE
+    bar[: selection.num_kept - selection.num_lattice] = _BAR_KEPT
     return bar
+
+
+def frame_lattice(tiles: NDArray[np.uint8], lattice: NDArray[np.int32]) -> None:
+    """Draw a frame on the rim of the lattice's blocks, in place.
+
+    Args:
+        tiles: uint8 ``(rows, size, cols, size, 3)``, a view of the picture.
+        lattice: flat indices of blocks.
+    """
+    size = tiles.shape[1]
+    row, col = np.divmod(lattice, tiles.shape[2])
+    rim = np.ones((size, size), bool)
+    width = max(1, size // 10)
+    rim[width:-width, width:-width] = False
+    y, x = np.nonzero(rim)
+    tiles[row[:, None], y, col[:, None], x] = LATTICE
 
 
 def with_strip(

@@ -46,7 +46,7 @@ def source_flow(
     _draw_lines(picture, selection)
     _draw_frames(picture, stands_for, cols, size)
     text = [f"{stands_for.size:,} kept blocks stand for {row.size:,} dropped ones", *caption(selection, config)]
-    return with_strip(picture, text, retain_bar(selection.num_blocks, selection.retain_ratio))
+    return with_strip(picture, text, retain_bar(selection))
 
 
 def links(selection: Selection) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

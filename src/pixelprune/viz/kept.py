@@ -8,7 +8,7 @@ from PIL import Image
 
 from ..core.config import PruneConfig
 from ..core.selection import Selection
-from ._frame import blend, caption, read, retain_bar, with_strip
+from ._frame import blend, caption, frame_lattice, read, retain_bar, with_strip
 
 # Dropped blocks lose their colours and take this one: its middle lightness darkens white pages and lightens dark
 # ones. Hatching tells them apart where a page is itself of this lightness, and for people who see no colours.
@@ -29,7 +29,8 @@ def overlay(
 ) -> Image.Image:
     """Draw a selection over its image.
 
-    Kept blocks are clear, dropped blocks tinted, a thin grid marks the blocks. A strip below, outside of the image,
+    Kept blocks are clear, dropped blocks tinted, a thin grid marks the blocks; those that only the lattice keeps are
+    framed. A strip below, outside of the image,
     says how much was kept. An image narrower than the strip's text lies at its left edge.
 
     Args:
@@ -51,7 +52,9 @@ def overlay(
     row, col = np.nonzero(selection.keep)
     shown.reshape(tiles)[row, :, col] = pixels.reshape(tiles)[row, :, col]
     _draw_grid(shown, size)
-    bar = retain_bar(selection.num_blocks, selection.retain_ratio)
+    if selection.lattice_indices is not None:
+        frame_lattice(shown.reshape(tiles), selection.lattice_indices)
+    bar = retain_bar(selection)
     return with_strip(Image.fromarray(shown), caption(selection, config), bar)
 
 
@@ -84,13 +87,16 @@ def token_grid(
     sheet_rows = -(-kept.size // cols) if packed else rows
     cells = np.full((sheet_rows * cols, step, step, 3), _GUTTER, np.uint8)
     cells[:, :size, :size] = _GUTTER if packed else _EMPTY
+    if selection.lattice_indices is not None:
+        tiles = tiles.copy()
+        frame_lattice(tiles.reshape(-1, size, 1, size, 3), selection.lattice_indices)
     cells[places, :size, :size] = tiles[kept]
     body = cells.reshape(sheet_rows, cols, step, step, 3).swapaxes(1, 2).reshape(sheet_rows * step, cols * step, 3)
     edge = step - size
     sheet = np.pad(body, ((edge, 0), (edge, 0), (0, 0)))
     sheet[:edge] = sheet[:, :edge] = _GUTTER
     text = [f"each tile is one token of {size} x {size} pixels", *caption(selection, config)]
-    bar = retain_bar(selection.num_blocks, selection.retain_ratio)
+    bar = retain_bar(selection)
     return with_strip(Image.fromarray(sheet), text, bar)
 
 

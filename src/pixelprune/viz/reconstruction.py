@@ -30,7 +30,7 @@ def reconstruction(
     pixels = read(image, selection)
     rebuilt = selection.reconstruct(pixels)
     text = ["rebuilt from the kept blocks", _worst(_difference(pixels, rebuilt)), *caption(selection, config)]
-    return with_strip(Image.fromarray(rebuilt), text, retain_bar(selection.num_blocks, selection.retain_ratio))
+    return with_strip(Image.fromarray(rebuilt), text, retain_bar(selection))
 
 
 def error_map(
@@ -50,7 +50,7 @@ def error_map(
     shown = _page(pixels, difference, selection.block_size)
     if not top:
         text = [_worst(difference), *caption(selection, config)]
-        return with_strip(Image.fromarray(shown), text, retain_bar(selection.num_blocks, selection.retain_ratio))
+        return with_strip(Image.fromarray(shown), text, retain_bar(selection))
     wrong = np.count_nonzero(difference) / difference.size
     text = [_worst(difference), f"{wrong:.2%} of all pixels differ", *caption(selection, config)]
     reach = 1 + 2 * max(1, round(min(difference.shape) / 1000))

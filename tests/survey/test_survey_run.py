@@ -73,8 +73,9 @@ def test_rows_are_what_select_says(collection, survey):
         assert (row.width, row.height, row.rows * 32, row.cols * 32) == (*image.size, *pixels.shape[:2])
         assert set(row.kept) == set(MEASURED)
         for key, kept in row.kept.items():
-            method, level = key.split("@")
-            assert kept == select(pixels, PruneConfig(method, threshold=int(level) / 255)).num_kept, (name, key)
+            method, level, lattice = re.fullmatch(r"(\w+)@(\d+)(?:\+(\d+))?", key).groups(default="0")
+            config = PruneConfig(method, threshold=int(level) / 255, lattice=int(lattice))
+            assert kept == select(pixels, config).num_kept, (name, key)
         blocks = pixels.reshape(row.rows, 32, row.cols, 32, 3).swapaxes(1, 2).reshape(row.blocks, -1)
         assert row.distinct == len(np.unique(blocks, axis=0))
         assert len(set(row.kept.values())) > 2  # the settings can be told apart
@@ -199,7 +200,8 @@ def test_tables_hold_every_image(survey, tmp_path, name):
 
         rows = pyarrow.parquet.read_table(tmp_path / name).to_pylist()
     assert [row["name"] for row in rows] == [row.name for row in survey.rows]
-    assert [int(row["kept_adaptive_5"]) for row in rows] == [row.kept["adaptive@5"] for row in survey.rows]
+    for column, key in {"kept_adaptive_5": "adaptive@5", "kept_pred2d_0_lattice_3": "pred2d@0+3"}.items():
+        assert [int(row[column]) for row in rows] == [row.kept[key] for row in survey.rows]
     with pytest.raises(ConfigError, match=r"must end in \.parquet or \.csv"):
         write_table(survey, tmp_path / "rows.xls")
 

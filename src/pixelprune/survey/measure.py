@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
+import numpy as np
 from PIL import Image
 
 from ..core.analysis import count_distinct
@@ -16,7 +17,7 @@ from ..core.config import Method, Metric, PruneConfig
 from ..core.images import open_bytes, open_images
 from ..core.select import select
 from ..errors import PixelPruneError
-from .records import CURVE, LEVELS, METHODS, ImageRow, Problem, Settings, setting_key
+from .records import CURVE, LATTICES, LEVELS, METHODS, ImageRow, Problem, Settings, setting_key
 from .sources import Item
 
 
@@ -75,13 +76,19 @@ def measure(name: str, item: Item, image: Image.Image, settings: Settings, read_
     resized = time.perf_counter()
     exact = select(pixels, config_for("pred2d", 0, settings.metric), block_size=block)
     selected = time.perf_counter()
-    kept = {setting_key("pred2d", 0): exact.num_kept}
+    kept: dict[str, int] = {}
+    for level in CURVE:
+        selection = select(pixels, config_for("pred2d", level, settings.metric), block_size=block) if level else exact
+        kept[setting_key("pred2d", level)] = selection.num_kept
+        for lattice in LATTICES:
+            # A lattice adds its dropped blocks and changes nothing else, so that it need not be selected with.
+            added = np.count_nonzero(~selection.keep[::lattice, ::lattice])
+            kept[setting_key("pred2d", level, lattice)] = selection.num_kept + int(added)
     for method in METHODS:
-        for level in CURVE if method == "pred2d" else LEVELS:
-            key = setting_key(method, level)
-            if key not in kept:
+        for level in LEVELS:
+            if method != "pred2d":
                 config = config_for(method, level, settings.metric)
-                kept[key] = select(pixels, config, block_size=block).num_kept
+                kept[setting_key(method, level)] = select(pixels, config, block_size=block).num_kept
     distinct = count_distinct(pixels, exact)
     end = time.perf_counter()
     return ImageRow(

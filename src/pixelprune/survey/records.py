@@ -21,13 +21,16 @@ LEVELS = (0, 5)
 #: 8-bit threshold levels at which ``pred2d`` is measured, 0 to 0.2.
 CURVE = (0, 2, 5, 12, 25, 51)
 
+#: Lattices at which ``pred2d`` is measured, at every level of :data:`CURVE`, from sparse to dense.
+LATTICES = (6, 4, 3, 2)
+
 #: Of the JSON files that surveys are saved in.
-FORMAT = 1
+FORMAT = 2
 
 
-def setting_key(method: str, level: int) -> str:
-    """The name of a measured setting, such as ``pred2d@5``: the method and the 8-bit threshold level."""
-    return f"{method}@{level}"
+def setting_key(method: str, level: int, lattice: int = 0) -> str:
+    """The name of a measured setting: method, 8-bit threshold level, lattice, such as ``pred2d@5`` or ``pred2d@5+4``."""
+    return f"{method}@{level}+{lattice}" if lattice else f"{method}@{level}"
 
 
 #: All measured settings, by :func:`setting_key`.
@@ -35,6 +38,7 @@ MEASURED = tuple(
     dict.fromkeys(
         [setting_key("pred2d", level) for level in CURVE]
         + [setting_key(method, level) for method in METHODS for level in LEVELS]
+        + [setting_key("pred2d", level, lattice) for level in CURVE for lattice in LATTICES]
     )
 )
 

@@ -37,7 +37,7 @@ def write_table(survey: Survey, path: Path) -> None:
 
 
 def table(survey: Survey) -> list[dict[str, str | float]]:
-    """The rows as flat objects; columns ``kept_pred2d_5`` hold the blocks kept by a method at a level."""
+    """The rows as flat objects; ``kept_pred2d_5`` and ``kept_pred2d_5_lattice_4`` are blocks kept at a level."""
     if not survey.rows:
         return []
     best = recommend(survey.rows).key
@@ -54,7 +54,7 @@ def _record(row: ImageRow, survey: Survey, best: str) -> dict[str, str | float]:
         "cols": row.cols,
         "blocks": row.blocks,
         "distinct": row.distinct,
-        **{f"kept_{key.replace('@', '_')}": kept for key, kept in row.kept.items()},
+        **{f"kept_{key.replace('@', '_').replace('+', '_lattice_')}": kept for key, kept in row.kept.items()},
         "retained_recommended": row.retained(best),
         "projected_speedup_recommended": image_speedup(row, survey.settings, best),
         "read_ms": row.read_ms,

@@ -72,6 +72,20 @@ def test_a_budget_is_kept_or_refused(sheet):
         look(sheet, Choice(52))
 
 
+def test_a_lattice_is_counted_and_has_its_own_curve(sheet):
+    choice = Choice(lattice=4)
+    view = look(sheet, choice)
+    selection = select(sheet.pixels(choice.spec), PruneConfig(lattice=4))
+    assert selection.num_lattice > 10
+    assert shown(numbers_html(choice, view))["lattice"] == f"{selection.num_lattice:,}"
+    assert shown(numbers_html(Choice(), look(sheet, Choice())))["lattice"] == "0"
+    sheet.curves.clear()
+    for each in (Choice(), choice):
+        curve_html(sheet, each, look(sheet, each))
+    without, with_lattice = (dict(points)[0] for points in sheet.curves.values())
+    assert (without, with_lattice) == (select(sheet.pixels(choice.spec)).retain_ratio, selection.retain_ratio)
+
+
 def images_in(html: str) -> list[Image.Image]:
     uris = re.findall(r'src="data:image/jpeg;base64,([^"]*)"', html)
     return [Image.open(io.BytesIO(base64.b64decode(uri))) for uri in uris]
@@ -114,7 +128,7 @@ def test_curve_is_measured_once_and_marks_the_settings(sheet):
 
 
 def test_snippets_say_the_settings():
-    choice = Choice(5, "adaptive", "mae", 300, "Qwen3-VL-4B")
+    choice = Choice(5, "adaptive", "mae", 300, "Qwen3-VL-4B", lattice=4)
     code = snippets(choice)
     call = next(
         node

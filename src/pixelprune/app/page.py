@@ -37,6 +37,9 @@ It cuts an image into blocks and reads each as one token. Blocks that repeat a n
 **dropped before the model sees them** (tinted below). Take an example or a page of your own, and move the threshold.
 """
 
+#: The lattices to choose from, by what the page calls them.
+LATTICES = {"none": 0} | {f"1 block in {step} x {step}": step for step in (8, 6, 4, 3, 2)}
+
 #: What a visitor may bring if nobody says otherwise, in MB.
 MOST_MEGABYTES = 25
 _MEGABYTE = 1 << 20  # as Gradio counts them where it refuses a file
@@ -179,6 +182,13 @@ def build(explorer: Explorer) -> gr.Blocks:
         with gr.Row():
             method = gr.Dropdown(list(METHODS), value="pred2d", label="Method", elem_id="method", min_width=170)
             metric = gr.Dropdown(list(METRICS), value="max", label="Metric", elem_id="metric", min_width=170)
+            lattice = gr.Dropdown(
+                list(LATTICES.items()),
+                value=0,
+                label="Lattice, which samples dropped regions",
+                elem_id="lattice",
+                min_width=170,
+            )
             budget = gr.Number(
                 0, label="At most this many blocks (0: any)", precision=0, minimum=0, elem_id="budget", min_width=170
             )
@@ -207,7 +217,7 @@ def build(explorer: Explorer) -> gr.Blocks:
                 ("vllm", "shell", "vLLM"),
             )
         }
-        settings = [level, method, metric, budget, model, kind]
+        settings = [level, method, metric, lattice, budget, model, kind]
         shown = [message, picture, numbers, *code.values()]
         below = [chart, comparison]
         _wire(page, explorer, settings, shown, below, (example, upload, number), (question, ask, answer))
@@ -232,8 +242,10 @@ def _wire(
     at_once: dict[str, Any] = {"queue": False, "show_progress": "hidden", "trigger_mode": "always_last"}
     hidden = {"api_visibility": "private"}
 
-    def choice(level: float, method: str, metric: str, budget: float | None, model: str, kind: str) -> Choice:
-        return Choice(int(level), method, metric, int(budget or 0) or None, model, kind)
+    def choice(
+        level: float, method: str, metric: str, lattice: int, budget: float | None, model: str, kind: str
+    ) -> Choice:
+        return Choice(int(level), method, metric, int(budget or 0) or None, model, kind, int(lattice))
 
     def draw(request: gr.Request, *values: Any) -> list[Any]:
         return _told(lambda: _above(explorer.sheet(_visitor(request)), choice(*values)), len(shown))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from html import escape
 from io import BytesIO
 from typing import cast
@@ -38,7 +38,7 @@ class Choice:
 
     Attributes:
         level: the threshold in 8-bit levels, 0 to :data:`TOP_LEVEL`.
-        method, metric, max_tokens: as in :class:`pixelprune.PruneConfig`.
+        method, metric, max_tokens, lattice: as in :class:`pixelprune.PruneConfig`.
         model: one of :data:`MODELS`.
         picture: one of :data:`pixelprune.viz.PICTURES`.
     """
@@ -49,6 +49,7 @@ class Choice:
     max_tokens: int | None = None
     model: str = MODELS[0]
     picture: str = "overlay"
+    lattice: int = 0
 
     @property
     def config(self) -> PruneConfig:
@@ -60,7 +61,11 @@ class Choice:
         if not 0 <= self.level <= TOP_LEVEL:
             raise ConfigError(f"the threshold must be 0 to {TOP_LEVEL} levels; got {self.level}")
         return PruneConfig(
-            cast(Method, self.method), cast(Metric, self.metric), threshold_of(self.level), max_tokens=self.max_tokens
+            cast(Method, self.method),
+            cast(Metric, self.metric),
+            threshold_of(self.level),
+            max_tokens=self.max_tokens,
+            lattice=self.lattice,
         )
 
     @property
@@ -135,6 +140,7 @@ def numbers_html(choice: Choice, view: View) -> str:
     level = selection.level
     rows = [
         ("kept", "blocks kept", f"{selection.num_kept:,} of {selection.num_blocks:,}"),
+        ("lattice", "of them for the lattice alone", f"{selection.num_lattice:,}"),
         ("retained", "retained", f"{selection.retain_ratio:.1%}"),
         ("distinct", "distinct blocks", f"{view.distinct:.1%}"),
         ("threshold", "threshold", f"{threshold_of(level):g} ({level} of 255 levels)"),
@@ -153,7 +159,7 @@ def numbers_html(choice: Choice, view: View) -> str:
 
 def curve_html(sheet: Sheet, choice: Choice, view: View) -> str:
     """Blocks kept against the threshold, with the point where the settings are."""
-    key = (choice.method, choice.metric, choice.spec)
+    key = (choice.method, choice.metric, choice.lattice, choice.spec)
     if key not in sheet.curves:
         config = choice.config.replace(max_tokens=None)
         pixels, block = sheet.pixels(choice.spec), choice.spec.block_size
@@ -170,13 +176,13 @@ def curve_html(sheet: Sheet, choice: Choice, view: View) -> str:
 def snippets(choice: Choice) -> dict[str, str]:
     """Python, command line and vLLM, doing what the page does."""
     config = choice.config
-    settings: dict[str, object] = {"threshold": config.threshold or 0}
-    if config.method != "pred2d":
-        settings["method"] = config.method
-    if config.metric != "max":
-        settings["metric"] = config.metric
-    if config.max_tokens is not None:
-        settings["max_tokens"] = config.max_tokens
+    default = PruneConfig()
+    # The threshold always, and what differs from the defaults.
+    settings: dict[str, object] = {"threshold": config.threshold or 0} | {
+        field.name: getattr(config, field.name)
+        for field in fields(config)
+        if field.name != "threshold" and getattr(config, field.name) != getattr(default, field.name)
+    }
     given = ", ".join(f"{name}={value!r}" for name, value in settings.items())
     options = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in settings.items())
     hub = f"Qwen/{choice.model}-Instruct"

@@ -22,6 +22,7 @@ CONFIGS = st.builds(
     st.booleans(),
     st.none() | st.integers(1, 9),
     st.integers(0, 1),
+    st.sampled_from((0, 0, 2, 3)),
 )
 
 

@@ -13,10 +13,14 @@ from strategies import CONFIGS, images
 from pixelprune import PruneConfig, select
 from pixelprune.core import config as module
 from pixelprune.core.config import METHODS, METRICS, RULES_VERSION, SETTINGS
+from pixelprune.errors import BudgetError
 
 
 def selected(image, size, config):
-    selection = select(image, config, block_size=size)
+    try:
+        selection = select(image, config, block_size=size)
+    except BudgetError as error:  # the lattice alone is more than the budget
+        return str(error)
     choices = selection.row_predictors
     return selection.source.tobytes(), selection.level, None if choices is None else choices.tobytes()
 
@@ -57,6 +61,8 @@ def test_settings_that_cannot_matter_make_no_other_key(one, other):
         (PruneConfig(metric="mae"), PruneConfig(metric="mae", threshold=0.0039)),  # a total of more than 0
         (PruneConfig(threshold=0.02), PruneConfig(threshold=0.02, anchored=False)),
         (PruneConfig(threshold=0.02), PruneConfig(metric="rmse", threshold=0.02)),
+        (PruneConfig(), PruneConfig(lattice=4)),
+        (PruneConfig(lattice=3), PruneConfig(lattice=4)),
         (PruneConfig(), PruneConfig(max_tokens=9)),
         (PruneConfig(max_tokens=9), PruneConfig(max_tokens=9, anchored=False)),
         (PruneConfig(max_tokens=9), PruneConfig(max_tokens=9, metric="mae")),
@@ -72,7 +78,7 @@ def test_settings_that_can_matter_make_another_key(one, other, monkeypatch):
 
 def test_the_cache_key_is_plain_text():
     assert PruneConfig(threshold=0.02).cache_key == (
-        '{"anchored": true, "max_tokens": null, "method": "pred2d", "metric": "max", '
+        '{"anchored": true, "lattice": 0, "max_tokens": null, "method": "pred2d", "metric": "max", '
         f'"rules": {RULES_VERSION}, "threshold": 5.0}}'
     )
 

@@ -72,8 +72,9 @@ def inspect_json(*arguments, code: int = 0) -> dict:
         (["--model", "Qwen/Qwen2.5-VL-7B-Instruct"], ResizeSpec(14, 2, 3136, 12845056), PruneConfig()),
         (["--block-size", "16", "--max-tokens", "1500"], ResizeSpec(16, 1), PruneConfig(max_tokens=1500)),
         (["--method", "random", "--seed", "3"], ResizeSpec(), PruneConfig("random", seed=3)),
+        (["--lattice", "4"], ResizeSpec(), PruneConfig(lattice=4)),
     ],
-    ids=["defaults", "rule", "model", "block size and budget", "random"],
+    ids=["defaults", "rule", "model", "block size and budget", "random", "lattice"],
 )
 def test_numbers_are_those_of_the_library(options, spec, config):
     document = inspect_json(*options, SLIDE, FORM)

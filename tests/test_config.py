@@ -22,15 +22,15 @@ from pixelprune.errors import ConfigError
 
 def test_the_defaults_are_exact_pred2d():
     config = PruneConfig()
-    assert config == PruneConfig("pred2d", "max", 0.0, True, None, 0)
+    assert config == PruneConfig("pred2d", "max", 0.0, True, None, 0, 0)
     assert config.level == 0
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("metric", METRICS)
 def test_every_method_and_metric_is_allowed(method, metric):
-    config = PruneConfig(method=method, metric=metric, threshold=1, anchored=False, max_tokens=1, seed=2**40)
-    assert dataclasses.astuple(config) == (method, metric, 1, False, 1, 2**40)
+    config = PruneConfig(method=method, metric=metric, threshold=1, anchored=False, max_tokens=1, seed=2**40, lattice=9)
+    assert dataclasses.astuple(config) == (method, metric, 1, False, 1, 2**40, 9)
 
 
 def test_the_lists_of_methods_and_metrics():
@@ -73,6 +73,12 @@ def test_the_lists_of_methods_and_metrics():
         ({"seed": 0.5}, "seed .* got 0.5"),
         ({"seed": None}, "seed .* got None"),
         ({"seed": np.array([3])}, r"seed .* got array\(\[3\]\)"),
+        ({"lattice": 1}, r"at least 2 .*1 would keep every block.*; got 1"),
+        ({"lattice": -2}, "lattice .* got -2"),
+        ({"lattice": 4.0}, "lattice .* got 4.0"),
+        ({"lattice": True}, "lattice .* got True"),
+        ({"lattice": None}, "lattice .* got None"),
+        ({"lattice": np.array([3])}, r"lattice .* got array\(\[3\]\)"),
     ],
 )
 def test_a_value_that_is_not_allowed_is_named(settings, seen):
@@ -92,6 +98,7 @@ def test_a_value_that_is_not_allowed_is_named(settings, seen):
         {"max_tokens": np.int64(7)},
         {"max_tokens": 10**9},
         {"seed": np.uint32(7)},
+        {"lattice": np.int16(7)},
     ],
 )
 def test_numbers_of_other_types_are_allowed(settings):

@@ -102,9 +102,9 @@ def test_settings_change_between_calls(qwen3: Twins) -> None:
 
 
 def test_settings_at_load(qwen3: Twins) -> None:
-    config = PruneConfig("raster", "rmse", 0.1, False, None, 7)
+    config = PruneConfig("raster", "rmse", 0.1, False, None, 7, 3)
     pruned = PrunedProcessor.from_pretrained(
-        qwen3.folder, method="raster", metric="rmse", threshold=0.1, anchored=False, seed=7, size=SIZE
+        qwen3.folder, method="raster", metric="rmse", threshold=0.1, anchored=False, seed=7, lattice=3, size=SIZE
     )
     assert pruned.prune == config
     loaded = Twins(qwen3.model_type, qwen3.folder, qwen3.stock, pruned)

@@ -119,6 +119,7 @@ def test_cache_keys_hold_the_effective_settings(qwen3) -> None:
     assert key(with_engine) == key(without, pixelprune=engine) == key(without, pixelprune={"threshold": 0.02})
     assert key(with_engine, pixelprune=None) == key(without)
     others = [{"threshold": 0.05}, {"method": "raster"}, {"metric": "mae"}, {"anchored": False}, {"max_tokens": 60}]
+    others += [{"lattice": 4}, {"lattice": 3}]
     keys = [key(without), *(key(without, pixelprune={**engine, **other}) for other in [{}, *others])]
     assert len(set(keys)) == len(keys)
     # What cannot matter makes no other key.

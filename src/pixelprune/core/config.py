@@ -92,8 +92,8 @@ class PruneConfig:
             raise ConfigError(f"seed must be a whole number of at least 0; got {self.seed!r}")
         if not is_integer(self.lattice) or self.lattice < 0 or self.lattice == 1:
             raise ConfigError(
-                f"lattice must be 0 (none) or a whole number of at least 2, of which every such row and column keeps its "
-                f"block (1 would keep all blocks: do not prune instead); got {self.lattice!r}"
+                f"lattice must be a whole number of at least 2, or 0 for none (1 would keep every block: load without "
+                f"pruning instead); got {self.lattice!r}"
             )
         # Numbers of numpy's kinds become Python's, which every format can write.
         for name, kind in (("threshold", float), ("max_tokens", int), ("seed", int), ("lattice", int)):

@@ -25,8 +25,8 @@ class Selection:
         level: the 8-bit threshold level that was used, 0..255 (found by the search if ``max_tokens`` was set).
         row_predictors: uint8 ``(rows,)`` for ``adaptive``: the row's choice, an index into
             :data:`ROW_PREDICTORS`; a decoder needs it. ``None`` for the other methods.
-        lattice_indices: int32 ``(num_lattice,)``: flat indices, ascending, of the kept blocks that only the lattice keeps;
-            the method alone would have dropped them. ``None`` without a lattice.
+        lattice_indices: int32 ``(num_lattice,)``: flat indices, ascending, of the kept blocks that only the lattice
+            keeps; the method alone would have dropped them. ``None`` without a lattice.
     """
 
     source: NDArray[np.int32]

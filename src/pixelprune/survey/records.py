@@ -29,7 +29,7 @@ FORMAT = 2
 
 
 def setting_key(method: str, level: int, lattice: int = 0) -> str:
-    """The name of a measured setting: method, 8-bit threshold level, lattice, such as ``pred2d@5`` or ``pred2d@5+4``."""
+    """The name of a measured setting, ``pred2d@5`` or ``pred2d@5+4``: method, 8-bit threshold level and lattice."""
     return f"{method}@{level}+{lattice}" if lattice else f"{method}@{level}"
 
 

@@ -86,9 +86,7 @@ class Reading:
         """Put the page into the cache; its tokens, and the M-RoPE position of what follows."""
         base, start = self.model.base_model, len(self._head)
         patches = torch.from_numpy((kept[:, None] * 4 + np.arange(4)).ravel())
-        encoded = encode_kept(
-            base.visual, family_of(base.config.model_type), self._pixels[patches], self._grid, [torch.from_numpy(kept)]
-        )
+        encoded = encode_kept(base.visual, family_of(base.config.model_type), self._pixels[patches], self._grid, [kept])
         after = start + max(self.rows, self.columns)
         image = conversation.image_positions(start, self.rows, self.columns)[:, kept]
         vision = np.concatenate([np.tile(np.arange(start), (3, 1)), image, np.full((3, 1), after)], axis=1)

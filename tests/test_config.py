@@ -73,7 +73,7 @@ def test_the_lists_of_methods_and_metrics():
         ({"seed": 0.5}, "seed .* got 0.5"),
         ({"seed": None}, "seed .* got None"),
         ({"seed": np.array([3])}, r"seed .* got array\(\[3\]\)"),
-        ({"lattice": 1}, r"at least 2 .*1 would keep every block.* got 1"),
+        ({"lattice": 1}, r"at least 2, .*1 would keep every block.* got 1"),
         ({"lattice": -2}, "lattice .* got -2"),
         ({"lattice": 4.0}, "lattice .* got 4.0"),
         ({"lattice": True}, "lattice .* got True"),

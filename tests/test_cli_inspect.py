@@ -33,15 +33,16 @@ from pixelprune.viz import PICTURES
 
 COMMAND = [sys.executable, "-c", "from pixelprune.cli import main; main()"]
 SLIDE = EXAMPLES / "slide.png"
+DASHBOARD = EXAMPLES / "dashboard-dark.png"
 FORM = EXAMPLES / "application-form.png"
 
 
-def run(*arguments, code: int = 0, **options) -> subprocess.CompletedProcess[str]:
+def run(*arguments, code: int = 0, warns: bool = False, **options) -> subprocess.CompletedProcess[str]:
     """Run the command; every line on stderr must be one of ours."""
     done = subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, text=True, **options)
     assert done.returncode == code, done.stderr
     assert all(line.startswith("pixelprune: ") for line in done.stderr.splitlines()), done.stderr
-    assert (code == 0) == (done.stderr == "")
+    assert (code != 0 or warns) == (done.stderr != "")
     return done
 
 
@@ -100,6 +101,7 @@ def test_numbers_are_those_of_the_library(options, spec, config):
             "distinct": distinct_ratio(pixels, spec.block_size),
             "level": selection.level,
             "overlay": None,
+            "warning": None,
         }
     one, two = document["images"]
     summary = document["summary"]
@@ -164,7 +166,25 @@ def test_table_fits_the_terminal(tmp_path):
     at_40 = on_terminal(40, "inspect", *names)
     for lines in (at_80, at_160, at_40):
         table = "\n".join(lines)
-        assert table.count("3840x2160  3840x2176    8160") == 2  # numbers are never cut
+        assert table.count("3840x2160 3840x2176   8160") == 2  # numbers are never cut
+
+
+def test_a_budget_that_loses_content_warns():
+    """450 blocks take level 1 of a form, and so high a level of a dashboard that its text goes."""
+    done = run("inspect", FORM, DASHBOARD, "--max-tokens", 450, warns=True)
+    form, dashboard = inspect_json(FORM, DASHBOARD, "--max-tokens", 450)["images"]
+    assert form["level"] == 1 and form["warning"] is None
+    assert dashboard["level"] > 12 and done.stderr == f"pixelprune: {DASHBOARD}: {dashboard['warning']}\n"
+    assert f"blocks that differ by up to {dashboard['level']} of 255 levels are dropped" in dashboard["warning"]
+    (asked,) = inspect_json(DASHBOARD, "--max-tokens", 450, "--threshold", 0.5)["images"]
+    assert asked["warning"] is None, "control: a threshold that was asked for"
+
+
+def test_it_says_where_the_pictures_are(tmp_path):
+    assert run("inspect", SLIDE, "--overlay", tmp_path).stdout.splitlines()[-1] == f"wrote 1 picture to {tmp_path}"
+    assert run("inspect", SLIDE, FORM, "--overlay", tmp_path).stdout.splitlines()[-1] == (
+        f"wrote 2 pictures to {tmp_path}"
+    )
 
 
 def test_overlays(tmp_path):

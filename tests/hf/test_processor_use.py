@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -37,6 +39,7 @@ from torch.utils.data import DataLoader
 from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer
 
 from pixelprune import PruneConfig
+from pixelprune.check.tiny import build_tiny
 from pixelprune.errors import ConfigError, ImageError, PrunedInputError, UnsupportedModelError
 from pixelprune.hf import FAMILIES, ImageReport, PrunedProcessor
 from pixelprune.hf.kept import KEPT
@@ -304,3 +307,17 @@ def test_threads_get_their_own_results(qwen3: Twins) -> None:
         results = list(pool.map(lambda job: qwen3.pruned(**job), jobs))
     assert all(same(result, right) for result, right in zip(results, expected, strict=True))
     assert not same(results[0], expected[1])
+
+
+def test_the_rule_is_compiled_when_a_processor_is_loaded(tmp_path: Path) -> None:
+    """In a process of its own, so that nothing else has compiled it: no image waits for the compiler."""
+    build_tiny(tmp_path, weights=False)
+    script = (
+        "import sys; from pixelprune import PruneConfig; from pixelprune.core import kernels;"
+        "from pixelprune.hf import PrunedProcessor;"
+        "count = lambda: [len(kernel.signatures) for kernel in (kernels.walk_2d, kernels.walk_scan)];"
+        "counts = [count()]; processor = PrunedProcessor.from_pretrained(sys.argv[1]); counts.append(count());"
+        "processor.prune = PruneConfig('raster'); counts.append(count()); print(counts)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, tmp_path], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[[0, 0], [1, 0], [1, 1]]"

@@ -251,3 +251,15 @@ def test_command(collection, tmp_path):
     }.items():
         done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True)
         assert done.returncode == 2 and message in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_missing_packages_are_named_before_any_work(collection, tmp_path):
+    script = (
+        "import importlib.util, sys; found = importlib.util.find_spec;"
+        "importlib.util.find_spec = lambda name, *rest: None if name in ('pyarrow', 'jinja2') else found(name, *rest);"
+        "from pixelprune.cli import main; main()"
+    )
+    command = [sys.executable, "-c", script, "survey", str(collection[0] / "scans"), "--out", str(tmp_path / "a.html")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.startswith("pixelprune: survey needs jinja2, pyarrow: pip install ")
+    assert not list(tmp_path.iterdir())

@@ -105,7 +105,7 @@ def _table(rows: list[Row], names: list[str], levels: bool) -> Table:
     several = len(rows) > 1
     table = Table(
         box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
+        padding=0,
         show_edge=False,
         pad_edge=False,
         show_footer=several,

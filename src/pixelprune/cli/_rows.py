@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Row:
-    """What is reported of one image. Sizes in pixels, ratios in (0, 1]."""
+    """What is reported of one image. Sizes in pixels, ratios in (0, 1]; a warning if its budget loses content."""
 
     name: str
     width: int
@@ -21,6 +21,7 @@ class Row:
     level: int
     milliseconds: float
     overlay: str | None
+    warning: str | None
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -47,6 +48,7 @@ def ask(
         raise ConfigError(f"give at least one image, then the question; got only {arguments[0]!r}")
     *paths, question = arguments
 
+    from .. import reader
     from ..core.images import open_images
 
     images = [image for path in paths for _, image in open_images(path, dpi)]
@@ -55,13 +57,34 @@ def ask(
     except ImportError as error:
         raise ConfigError(str(error)) from error
     quiet_libraries()
-    chat = Chat(model, config, dtype=dtype, device=device)
-    answers = [chat.answer(images, question, "pruned", max_new_tokens)]
-    if compare:
-        kept = [report.kept for report in chat.processor.last_report]
-        answers.append(chat.answer(images, question, "whole", max_new_tokens))
-        answers.append(chat.answer(chat.shrink(images, kept), question, "resized", max_new_tokens))
+    with _waiting(f"loading {model or 'the bundled reader'}") as wait_for:
+        chat = Chat(model, config, dtype=dtype, device=device)
+        wait_for("answering from the pruned images")
+        answers = [chat.answer(images, question, "pruned", max_new_tokens)]
+        if compare:
+            kept = [report.kept for report in chat.processor.last_report]
+            wait_for("answering from the whole images")
+            answers.append(chat.answer(images, question, "whole", max_new_tokens))
+            wait_for("answering from the resized images")
+            answers.append(chat.answer(chat.shrink(images, kept), question, "resized", max_new_tokens))
     _show(answers)
+    doubt = reader.outside_training(images, question) if model is None else None
+    if doubt is not None:
+        typer.secho(doubt, fg="yellow")
+
+
+@contextmanager
+def _waiting(what: str) -> Iterator[Callable[[str], None]]:
+    """A spinner on stderr while it is a terminal, and what is waited for.
+
+    Yields:
+        ``wait_for(what)``: what it is now.
+    """
+    from rich.console import Console
+    from rich.markup import escape
+
+    with Console(stderr=True).status(escape(what)) as status:
+        yield lambda now: status.update(escape(now))
 
 
 def _show(answers: list[Answer]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -66,6 +65,11 @@ def inspect(
         _report.print_json(rows, failed, {**config.to_dict(), "model": model, **sizes, "dpi": dpi})
     else:
         _report.print_table(rows, failed, levels=config.max_tokens is not None)
+        if overlay is not None and rows:
+            typer.echo(f"wrote {len(rows)} {'picture' if len(rows) == 1 else 'pictures'} to {overlay}")
+    for row in rows:
+        if row.warning is not None:
+            complain(f"{row.name}: {row.warning}")
     if failed:
         raise typer.Exit(FAILURE)
 
@@ -77,17 +81,6 @@ def _spec(model: str, block_size: int | None) -> ResizeSpec:
     if block_size is not None and block_size < 1:
         raise ConfigError(f"--block-size must be at least 1; got {block_size}")
     return spec if block_size is None else replace(spec, patch_size=block_size, merge_size=1)
-
-
-@cache
-def _warm_up(spec: ResizeSpec, config: PruneConfig) -> None:
-    """Compile (or load what was compiled before) on one block, so that the first image does not pay for it."""
-    import numpy as np
-
-    from ..core.select import select
-
-    block = np.zeros((spec.block_size, spec.block_size, 3), np.uint8)
-    select(block, config, block_size=spec.block_size)
 
 
 def _measure_all(
@@ -126,10 +119,11 @@ def _measure_all(
 
 def _measure(name: str, image: Image.Image, spec: ResizeSpec, config: PruneConfig, overlays: _Overlays | None) -> Row:
     from ..core.analysis import distinct_ratio
-    from ..core.select import select
+    from ..core.budget import budget_warning
+    from ..core.select import select, warm_up
 
     pixels = spec.resize(image)
-    _warm_up(spec, config)
+    warm_up(config, spec.block_size)
     start = time.perf_counter()
     selection = select(pixels, config, block_size=spec.block_size)
     milliseconds = (time.perf_counter() - start) * 1000
@@ -149,6 +143,7 @@ def _measure(name: str, image: Image.Image, spec: ResizeSpec, config: PruneConfi
         level=selection.level,
         milliseconds=milliseconds,
         overlay=written,
+        warning=budget_warning(selection, config),
     )
 
 

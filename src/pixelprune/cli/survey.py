@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import ConfigError
+from ..errors import ConfigError, install_hint
 from . import FAILURE, complain
 from ._options import Dpi, setting
 
@@ -59,6 +60,7 @@ def survey(
         raise ConfigError(f"--out {out}: there is no folder {out.parent}")
     if table not in _TABLES:
         raise ConfigError(f"--table must be one of {', '.join(_TABLES)}; got {table!r}")
+    _require("jinja2", "vl_convert", *(["pyarrow"] if table == "parquet" and compare is None else []))
     if compare is not None:
         if inputs:
             raise ConfigError("--compare takes two finished surveys, and no other input")
@@ -82,6 +84,13 @@ def survey(
         complain(problem.error)
     if result.problems:
         raise typer.Exit(FAILURE)
+
+
+def _require(*modules: str) -> None:
+    """Before any work: what the report needs at the end."""
+    missing = [name for name in modules if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigError(f"survey needs {', '.join(missing)}: {install_hint('survey')}")
 
 
 def _beside(out: Path, suffix: str) -> Path:

@@ -17,6 +17,7 @@ from transformers import CONFIG_MAPPING, BatchFeature, PreTrainedConfig, Process
 from transformers.image_utils import make_flat_list_of_images
 
 from ..core.config import PruneConfig
+from ..core.select import warm_up
 from ..errors import ConfigError, PrunedInputError, UnsupportedModelError
 from ..models.registry import Family, family_of
 from .image_processor import SELECTIONS, ImageReport, ImageSelection, pruned_image_processor
@@ -67,6 +68,7 @@ class PrunedProcessor:
         stock: Any = super(PrunedProcessor, processor_class)
         processor = stock.from_pretrained(pretrained_model_name_or_path, **kwargs)
         processor.image_processor = pruned_image_processor(processor.image_processor, prune)
+        processor.prune = prune
         processor.family = family
         processor.last_report = []
         processor._rope_index = rope_index_of(config)
@@ -83,7 +85,10 @@ class PrunedProcessor:
     def prune(self, config: PruneConfig | None) -> None:
         if not isinstance(config, PruneConfig | None):
             raise ConfigError(f"prune must be a PruneConfig, or None to prune nothing; got {config!r}")
-        self.image_processor.prune = config  # type: ignore[attr-defined]
+        processor: Any = self.image_processor  # type: ignore[attr-defined]
+        if config is not None:
+            warm_up(config, processor.patch_size * processor.merge_size)
+        processor.prune = config
 
     def __call__(
         self, images: Any = None, text: Any = None, videos: Any = None, audio: Any = None, **kwargs: Any

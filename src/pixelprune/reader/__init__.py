@@ -6,11 +6,26 @@ card (``README.md``) that says what it can and cannot read and how it was traine
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
+from PIL import Image
+
 from ..errors import UnsupportedModelError
+from ..models.resize import ResizeSpec
+
+#: Sides of the pages that it was trained on, in pixels.
+SIDES = (192, 640)
+
+# The questions that it was trained on, as its model card lists them.
+_QUESTIONS = re.compile(
+    r"What is .+\?|Read the value of .+\.|In the table, what is the .+ of .+\?"
+    r"|Transcribe the line that starts with .+\.|Under .+, which option is (selected|disabled)\?"
+    r"|What text is at \[\d+, \d+\]\?|(Click|Point to) .+\."
+)
 
 
 @dataclass(frozen=True)
@@ -35,3 +50,25 @@ def path() -> Path:
     if not (folder / "model.safetensors").is_file():
         raise UnsupportedModelError("this version comes without a bundled reader; name a model, as in --model FOLDER")
     return folder
+
+
+def outside_training(images: Sequence[Image.Image], question: str) -> str | None:
+    """What about the input is unlike all that the reader was trained on, in a sentence; None if nothing is known to be.
+
+    It cannot tell a real page from a generated one of the same size.
+    """
+    reasons = []
+    least, most = SIDES
+    spec = ResizeSpec.for_model(path())
+    for image in images:
+        if not (least <= min(image.size) and max(image.size) <= most):
+            height, width = spec.target_size(image.height, image.width)
+            reasons.append(
+                f"an image of {image.width} x {image.height} pixels, which it reads at {width} x {height} "
+                f"(it was trained on sides of {least} to {most})"
+            )
+    if not _QUESTIONS.fullmatch(question.strip()):
+        reasons.append("a question in words that it was not trained on")
+    if not reasons:
+        return None
+    return f"The answer may well be wrong. The bundled reader was given {'; and '.join(reasons)}."

@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText
 
 from pixelprune.check.tiny import tiny_model
 from pixelprune.errors import PrunedInputError, UnsupportedModelError
-from pixelprune.hf import FAMILIES, _requirements, disable, enable, is_enabled
+from pixelprune.hf import FAMILIES, disable, enable, is_enabled
 from pixelprune.hf.kept import KEPT
 from pixelprune.hf.verify import verify_tower
 from pixelprune.models.registry import family_of
@@ -274,25 +274,3 @@ def test_embeddings_instead_of_ids_are_refused(qwen3: Kit, inputs: Any) -> None:
     rest = {k: v for k, v in inputs.items() if k != "input_ids"}
     with torch.no_grad(), pytest.raises(PrunedInputError, match="need input_ids beside them"):
         qwen3.model(inputs_embeds=torch.zeros(*inputs["input_ids"].shape, 64), **rest)
-
-
-@pytest.mark.parametrize(
-    ("installed", "message"),
-    [
-        ({"torch": "2.13.0"}, r'needs transformers: pip install "pixelprune\[hf\] @ git\+https://'),
-        ({"torch": "2.13.0", "transformers": "5.17.2"}, r"needs transformers 5\.18 or newer; found 5\.17\.2"),
-        ({"torch": "2.13.0", "transformers": "4.57"}, r"needs transformers 5\.18 or newer; found 4\.57"),
-    ],
-)
-def test_missing_or_old_packages_are_named(
-    monkeypatch: pytest.MonkeyPatch, installed: dict[str, str], message: str
-) -> None:
-    def version(name: str) -> str:
-        if name not in installed:
-            raise _requirements.PackageNotFoundError(name)
-        return installed[name]
-
-    _requirements.check()
-    monkeypatch.setattr(_requirements, "version", version)
-    with pytest.raises(ImportError, match=message):
-        _requirements.check()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.util
 import platform
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,11 +18,20 @@ if TYPE_CHECKING:
 _PACKAGES = ("numpy", "pillow", "numba", "torch", "transformers", "tokenizers", "accelerate", "peft", "torchvision")
 
 
-def doctor() -> None:
+def doctor(
+    vllm: Annotated[
+        Path | None,
+        typer.Option(
+            help="Check this vLLM instead, a wheel or a folder with its source, by signature: it is read, not run."
+        ),
+    ] = None,
+) -> None:
     """Show versions and engines, and check pruned models against an oracle. Exit code 0 only when all is right."""
     from rich.console import Console
 
     console = Console(highlight=False)
+    if vllm is not None:
+        raise typer.Exit(0 if _check_vllm_source(console, vllm) else 1)
     _versions(console)
     right = _check_core(console)
     missing = [name for name in ("torch", "transformers") if importlib.util.find_spec(name) is None]
@@ -139,10 +149,10 @@ def _check_vllm(console: Console) -> bool:
     try:
         import vllm.envs
 
-        from ..vllm import compat as seams
+        from ..vllm import compat
 
         chosen = vllm.envs.VLLM_PLUGINS
-        missing = seams.find_missing()
+        missing = compat.find_missing()
     except Exception as error:
         _failed(console, "engine vllm: cannot be imported", error)
         return False
@@ -150,9 +160,31 @@ def _check_vllm(console: Console) -> bool:
         missing.append("the plugin among the entry points (install pixelprune anew)")
     if chosen is not None and "pixelprune" not in chosen:
         missing.append("pixelprune in VLLM_PLUGINS")
-    found = f"vLLM {seams.installed_version()}"
-    told = f"missing {'; '.join(missing)}" if missing else f"the plugin is found and fits (tested with {seams.TESTED})"
-    console.print(f"{_mark(not missing)} engine vllm: {found}: {escape(told)}", soft_wrap=True)
+    told = f"missing {'; '.join(missing)}" if missing else f"the plugin is found and fits (tested with {compat.TESTED})"
+    console.print(
+        f"{_mark(not missing)} engine vllm: vLLM {compat.installed_version()}: {escape(told)}", soft_wrap=True
+    )
+    return not missing
+
+
+def _check_vllm_source(console: Console, path: Path) -> bool:
+    """Whether a vLLM that is not installed has what the plugin builds on in vLLM itself."""
+    from rich.markup import escape
+
+    from ..vllm import compat
+    from ..vllm.source import Source
+
+    source = Source(path, "vllm")
+    missing = compat.find_missing(source, "vllm")
+    told = (
+        f"missing {'; '.join(missing)}. Install vLLM {compat.TESTED}, or a newer pixelprune"
+        if missing
+        else f"the plugin fits: checked by signature, not run (tested with {compat.TESTED})"
+    )
+    console.print(
+        f"{_mark(not missing)} vLLM {source.version or 'of unknown version'} in {escape(f'{path}: {told}')}",
+        soft_wrap=True,
+    )
     return not missing
 
 

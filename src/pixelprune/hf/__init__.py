@@ -8,7 +8,7 @@ No class is patched: :func:`enable` changes one instance and :func:`disable` und
 """
 
 from ..models.registry import FAMILIES
-from . import _requirements  # noqa: F401  (first, so that it can speak first)
+from . import compat  # noqa: F401  (first: it says what is missing before an import fails)
 from .enable import disable, enable, is_enabled
 from .image_processor import ImageReport, pruned_image_processor
 from .processor import PrunedProcessor

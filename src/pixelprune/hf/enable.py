@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ..errors import PrunedInputError, UnsupportedModelError
 from ..models.registry import Family, family_of
+from .compat import check_model
 from .encode import encode_kept
 from .kept import KEPT, KeptImage, read_kept
 from .positions import pruned_positions
@@ -40,13 +41,15 @@ def enable(model: M) -> M:
         The same model.
 
     Raises:
-        UnsupportedModelError: its family is not supported, or its vision tower does not honour precomputed inputs.
+        UnsupportedModelError: its family is not supported, this version of transformers lacks something, or its
+            vision tower does not honour precomputed inputs.
     """
     inner, base, family = _unwrap(model)
     own = inner.__dict__.get("generate")
     if own is not None and getattr(own, "func", None) is not _generate:
         raise UnsupportedModelError("this instance has a generate() of its own; enable() the model before wrapping it")
     if _MARK not in base.__dict__:
+        check_model(inner, base, family)
         verify_tower(base, family)
         base.__dict__[_MARK] = (
             base.register_forward_pre_hook(_encode_before_forward, with_kwargs=True),

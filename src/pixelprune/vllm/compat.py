@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable, Collection
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 from ..models.registry import FAMILIES
 
@@ -47,6 +49,7 @@ SEAMS: dict[str, tuple[str, ...] | dict[str, tuple[str, ...]]] = {
         "get_merged_mm_kwargs": ("kwargs", "supported_mm_processor_kwargs"),
         "call_hf_processor": ("hf_processor", "data", "kwargs"),
         "get_mm_config": (),
+        "__init__": ("model_config", "tokenizer"),
     },
     f"{_PROCESSING}:BaseProcessingInfo": {"__init__": ("ctx",)},
     f"{_PROCESSING}:BaseMultiModalProcessor": {
@@ -65,13 +68,26 @@ SEAMS: dict[str, tuple[str, ...] | dict[str, tuple[str, ...]]] = {
     },
     "vllm.multimodal.inputs:MultiModalFeatureSpec": ("data", "modality", "mm_position"),
     "vllm.multimodal.inputs:PlaceholderRange": ("offset", "length"),
+    "vllm.multimodal:MULTIMODAL_REGISTRY": {},
+    "vllm.multimodal.registry:MultiModalRegistry": {"register_processor": ("processor", "info", "dummy_inputs")},
     "vllm.multimodal.parse:EmbeddingItems": {},
     "vllm.multimodal.parse:DictEmbeddingItems": {},
-    "vllm.config.multimodal:MultiModalConfig": {"is_multimodal_pruning_enabled": ()},
+    "vllm.config.multimodal:MultiModalConfig": {
+        "__init__": ("mm_hasher_algorithm",),
+        "is_multimodal_pruning_enabled": (),
+    },
+    "vllm.envs:VLLM_USE_RUST_FRONTEND": {},
     "vllm.model_executor.layers.attention.mm_encoder_attention:MMEncoderAttention": {
         "compute_max_seqlen": ("attn_backend", "cu_seqlens"),
         "maybe_compute_seq_lens": ("attn_backend", "cu_seqlens", "device"),
-        "maybe_recompute_cu_seqlens": ("attn_backend", "cu_seqlens", "hidden_size", "tp_size", "device"),
+        "maybe_recompute_cu_seqlens": (
+            "attn_backend",
+            "cu_seqlens",
+            "hidden_size",
+            "tp_size",
+            "device",
+            "fp8_padded_hidden_size",
+        ),
     },
     f"{_MODELS}.vision:run_dp_sharded_mrope_vision_model": (
         "vision_model",
@@ -86,6 +102,10 @@ SEAMS: dict[str, tuple[str, ...] | dict[str, tuple[str, ...]]] = {
         "rescale_and_normalize": ("images", "do_rescale"),
     },
 }
+
+
+#: The parameters of a function, a class or ``Class.method`` of a module, by name; ``None`` where it is not there.
+Signatures = Callable[[str, str], Collection[str] | None]
 
 
 def check() -> None:
@@ -109,30 +129,41 @@ def installed_version() -> str:
     return "of unknown version"
 
 
-def find_missing() -> list[str]:
-    """The seams that this vLLM does not have, in words."""
+def installed(module: str, name: str) -> Collection[str] | None:
+    """:data:`Signatures` of what is installed, by importing it."""
+    try:
+        found: Any = import_module(module)
+        # The class says more of its constructor than pydantic's __init__(*args, **kwargs) does.
+        for part in name.removesuffix(".__init__").split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError):
+        return None
+    return inspect.signature(found).parameters if callable(found) else ()
+
+
+def find_missing(signatures: Signatures = installed, package: str = "") -> list[str]:
+    """What is missing of :data:`SEAMS`, in words.
+
+    Args:
+        signatures: :func:`installed`, or a :class:`~pixelprune.vllm.source.Source`.
+        package: look at the modules of this package alone.
+    """
     missing = []
     for place, needed in SEAMS.items():
         module, _, name = place.partition(":")
-        try:
-            found = getattr(import_module(module), name)
-        except (ImportError, AttributeError):
+        if package and module.partition(".")[0] != package:
+            continue
+        if (found := signatures(module, name)) is None:
             missing.append(f"{module}.{name}")
-            continue
-        if isinstance(needed, tuple):
+        elif isinstance(needed, tuple):
             missing += _lacking(found, needed, f"{module}.{name}")
-            continue
-        for method, parameters in needed.items():
-            label = f"{module}.{name}.{method}"
-            if hasattr(found, method):
-                missing += _lacking(getattr(found, method), parameters, label)
-            else:
-                missing.append(label)
+        else:
+            for method, parameters in needed.items():
+                label = f"{module}.{name}.{method}"
+                found = signatures(module, f"{name}.{method}")
+                missing += [label] if found is None else _lacking(found, parameters, label)
     return missing
 
 
-def _lacking(function: object, parameters: tuple[str, ...], label: str) -> list[str]:
-    if not callable(function):
-        return [f"{label}()"]
-    have = inspect.signature(function).parameters
-    return [f"the parameter {name} of {label}" for name in parameters if name not in have]
+def _lacking(have: Collection[str], needed: tuple[str, ...], label: str) -> list[str]:
+    return [f"the parameter {name} of {label}" for name in needed if name not in have]

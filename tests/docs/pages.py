@@ -17,7 +17,7 @@ PAGES = {
 }
 
 #: Languages of blocks, and what a test does with them; ``text`` is neither code nor data.
-LANGUAGES = ("python", "sh", "json", "yaml", "dockerfile", "text")
+LANGUAGES = ("python", "sh", "json", "yaml", "text")
 
 #: Pages whose Python needs vLLM; tests/vllm/test_documentation.py runs them.
 VLLM_PAGES = ("docs/serving.md",)
@@ -64,6 +64,7 @@ def commands() -> dict[str, str]:
 NOT_RUN = {
     r"make ": "hours, or the tests themselves: the target is looked up in the Makefile",
     r"(pip|pipx|uv) ": "changes the environment: the extras are looked up in the package's metadata",
+    r"docker ": "needs Docker: the file is looked up",
     r"vllm ": "needs vLLM: tests/vllm/test_documentation.py runs it",
     r"python examples/ray_batch.py ": "needs vLLM: tests/vllm/test_ray.py runs it; its options are looked up",
     r"python benchmarks/": "takes long: tests of each benchmark run it small; its options are looked up",

@@ -57,6 +57,22 @@ def test_data_can_be_parsed(block: Block) -> None:
     assert (json.loads if block.language == "json" else yaml.safe_load)(block.text)
 
 
+def test_notebook(run, tmp_path: Path) -> None:
+    """Its cells, as one script, on the bundled reader."""
+    cells = json.loads((ROOT / "examples" / "notebook.ipynb").read_text())["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    assert code[0].startswith("%pip install ") and not any(text[0] == "%" for text in code[1:])
+    (tmp_path / "notebook.py").write_text("\n\n".join(code[1:]))
+    shown = run("python", str(tmp_path / "notebook.py")).stdout
+    assert shown.count("'Cash' from ") == 2 and "\nCash\n[ImageReport(" in shown
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("docker ")])
+def test_docker(command: str) -> None:
+    words = shlex.split(command)
+    assert "UNTESTED" in (ROOT / words[words.index("-f") + 1]).read_text()
+
+
 @pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("make ")])
 def test_targets(command: str) -> None:
     targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
@@ -67,10 +83,11 @@ def test_extras_and_where_the_package_comes_from() -> None:
     """In pages, examples and messages alike; nothing is installed from an index on which it is not yet."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     files = [*PAGES.values(), *(ROOT / "src").rglob("*.py"), *(ROOT / "examples").rglob("*.py")]
+    files += (ROOT / "examples").glob("*.ipynb")
     text = "\n".join(path.read_text() for path in files if path.name != "errors.py")  # which makes the hints
     extras = re.findall(r"(?:pixelprune|\.)\[([a-z]+)\]", text) + re.findall(r"install_hint\(['\"](\w+)['\"]\)", text)
     assert extras and set(extras) <= set(project["optional-dependencies"])
-    sources = re.findall(r"install [^\n]*?\"pixelprune(?:\[\w+\])?([^\"\n{]*)", text)
+    sources = re.findall(r"install [^\n]*?\"pixelprune(?:\[\w+\])?([^\"\\\n{]*)", text)
     assert sources and set(sources) <= {f" @ git+{REPOSITORY}", " @ file:///path/to/the.whl"}
 
 

@@ -6,9 +6,9 @@ PYTEST_ARGS ?= -n 2
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-# The core without what is slow: real images against the slow rules, and processes of their own.
-QUICK := tests/test_layers.py tests/test_api_docs.py tests/test_config.py tests/test_rule_inputs.py tests/test_rule_torch.py tests/test_cost.py tests/test_resize.py \
-	tests/hf/test_oracle.py tests/hf/test_processor.py
+# The core without the files whose tests start many processes, and one family of models.
+SLOW := tests/test_benchmarks.py tests/test_cli_inspect.py tests/test_explorer.py tests/test_jit.py
+QUICK := $(filter-out $(SLOW),$(wildcard tests/test_*.py)) tests/hf/test_oracle.py tests/hf/test_processor.py
 
 .PHONY: demo quick test test-core test-hf test-oldest test-vllm test-browser install lint lint-vllm docs reader clean
 
@@ -55,6 +55,7 @@ docs: $(VENV)/.ready
 
 # vLLM pins its own torch, transformers and numba: an environment beside the other one.
 test-vllm: .venv-vllm/.ready
+	$(MAKE) lint-vllm
 	.venv-vllm/bin/python -m pytest tests/vllm
 
 # The plugin against the types of the vLLM that is installed; make lint sees none of them.

@@ -42,11 +42,12 @@ class PrunedImages:
         visual: Any = self.visual  # type: ignore[attr-defined]
         unit = visual.spatial_merge_size**2
         counts = image_input[COUNTS].flatten().tolist()
-        images = [
+        # Any, because vLLM's sharding takes these for the tower and the grids that its types name.
+        images: Any = [
             KeptImage(tuple(grid), kept.cpu().numpy(), unit)
             for grid, kept in zip(image_input["image_grid_thw"].tolist(), image_input[KEPT].split(counts), strict=True)
         ]
-        tower = KeptTower(visual, type(self)._metadata)
+        tower: Any = KeptTower(visual, type(self)._metadata)
         if self.use_data_parallel:  # type: ignore[attr-defined]
             return run_dp_sharded_mrope_vision_model(tower, image_input["pixel_values"], images, rope_type="rope_3d")
         return tower(image_input["pixel_values"], images).split(counts)

@@ -8,11 +8,9 @@ import torch
 from transformers import BatchFeature
 
 from ..core.config import PruneConfig
-from ..core.preprocess import ImageReport, ImageSelection
+from ..core.preprocess import ImageSelection
 from ..errors import ImageError
 from ..models.image_processor import SelectingImageProcessor, selecting
-
-__all__ = ["SELECTIONS", "ImageReport", "ImageSelection", "pruned_image_processor"]
 
 #: Key under which the selections travel from the image processor to the processor, which removes it.
 SELECTIONS = "pixelprune_selections"

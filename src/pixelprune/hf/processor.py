@@ -17,10 +17,11 @@ from transformers import CONFIG_MAPPING, BatchFeature, PreTrainedConfig, Process
 from transformers.image_utils import make_flat_list_of_images
 
 from ..core.config import PruneConfig
+from ..core.preprocess import ImageReport, ImageSelection
 from ..core.select import warm_up
 from ..errors import ConfigError, PrunedInputError, UnsupportedModelError
 from ..models.registry import Family, family_of
-from .image_processor import SELECTIONS, ImageReport, ImageSelection, pruned_image_processor
+from .image_processor import SELECTIONS, pruned_image_processor
 from .kept import KEPT, read_kept, write_kept
 from .positions import RopeIndex, pruned_positions, rope_index_of
 

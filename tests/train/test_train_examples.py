@@ -160,7 +160,7 @@ def test_liger_where_it_can_be_used(
     monkeypatch.setattr(seams, "apply_liger_kernel", fail)
     with pytest.raises(ConfigError, match=r"do not fit this transformers .*name 'X'"):
         apply_liger(model, True)
-    assert not apply_liger(model, "auto") and "going on without Liger" in caplog.text
+    assert not apply_liger(model, "auto") and "training without Liger" in caplog.text
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     caplog.clear()
     assert not apply_liger(model, "auto") and not caplog.text

@@ -7,10 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Row:
-    """What is reported of one image. Sizes in pixels, ratios in (0, 1]; a warning if its budget loses content.
-
-    ``lattice`` counts the kept blocks that only the lattice keeps.
-    """
+    """What is reported of one image. Sizes in pixels, ratios in (0, 1]; a warning if its budget loses content."""
 
     name: str
     width: int
@@ -19,7 +16,6 @@ class Row:
     resized_height: int
     blocks: int
     kept: int
-    lattice: int
     retained: float
     distinct: float
     level: int

@@ -51,8 +51,8 @@ def survey(
 ) -> None:
     """How much of a whole collection would be dropped, what that saves, and which setting suits it.
 
-    Writes FILE.html, FILE.json and FILE.parquet. If it is stopped, the same command goes on where it was. Exit code 2
-    if anything could not be read.
+    Writes FILE.html, FILE.json and FILE.parquet. Stopped and run again, it resumes. Exit code 2 if anything could
+    not be read.
     """
     if out.suffix != ".html":
         raise ConfigError(f"--out must end in .html; got {out}")
@@ -77,7 +77,7 @@ def survey(
         with _progress() as show:
             result = run(inputs, settings, journal=journal, workers=workers or None, progress=show)
     except KeyboardInterrupt:
-        complain(f"stopped; the same command goes on from {journal}")
+        complain(f"stopped; the same command resumes from {journal}")
         raise
     _write(result, out, table)
     for problem in result.problems:

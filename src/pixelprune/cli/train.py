@@ -19,7 +19,7 @@ def train(
 ) -> None:
     """Fine-tune a model with pruned images: full, frozen in part, or LoRA; on answers, or self-distilled.
 
-    Run again after it was interrupted, it goes on from its last checkpoint. Several processes: accelerate launch
+    Run again after an interruption, it resumes from its last checkpoint. Several processes: accelerate launch
     -m pixelprune train CONFIG.
     """
     try:

@@ -117,7 +117,7 @@ def apply_liger(model: Any, wanted: bool | Literal["auto"]) -> bool:
         message = f"the installed Liger kernels do not fit this transformers ({error})"
         if wanted is True:
             raise ConfigError(f"{message}; install others, or leave them off") from error
-        logger.warning("going on without Liger: %s", message)
+        logger.warning("training without Liger: %s", message)
         return False
     return True
 

@@ -71,7 +71,7 @@ def train(config: TrainConfig, console: Console | None = None) -> Result:
         (output / "run.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
         trainer.add_callback(_tensorboard(output / "tensorboard", checkpoint))
         if checkpoint is not None:
-            console.print(f"going on from {checkpoint}", highlight=False, soft_wrap=True)
+            console.print(f"resuming from {checkpoint}", highlight=False, soft_wrap=True)
     trainer.add_callback(progress)
     try:
         if checkpoint is not None and is_finished(checkpoint):

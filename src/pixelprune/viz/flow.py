@@ -45,7 +45,10 @@ def source_flow(
     picture = Image.fromarray(shown)
     _draw_lines(picture, selection)
     _draw_frames(picture, stands_for, cols, size)
-    text = [f"{stands_for.size:,} kept blocks stand for {row.size:,} dropped ones", *caption(selection, config)]
+    text = [
+        f"{stands_for.size:,} kept blocks are the references of {row.size:,} dropped ones",
+        *caption(selection, config),
+    ]
     return with_strip(picture, text, retain_bar(selection))
 
 

@@ -97,6 +97,7 @@ def test_numbers_are_those_of_the_library(options, spec, config):
             "resized_height": pixels.shape[0],
             "blocks": selection.num_blocks,
             "kept": selection.num_kept,
+            "lattice": selection.num_lattice,
             "retained": selection.retain_ratio,
             "distinct": distinct_ratio(pixels, spec.block_size),
             "level": selection.level,
@@ -128,6 +129,11 @@ def test_table_in_a_pipe_holds_whole_names_and_a_summary(tmp_path):
     assert lines[5].split()[:5] == ["2", "images", str(blocks), str(kept), f"{kept / blocks:.1%}"]
     assert lines[-1] == f"{kept / blocks:.1%} of all blocks retained, {mean:.1%} on average over 2 images"
     assert "\x1b" not in "".join(lines)
+    # What a lattice adds has a column of its own, where there is one.
+    lines = run("inspect", "--lattice", "4", SLIDE).stdout.splitlines()
+    (row,) = inspect_json("--lattice", "4", SLIDE)["images"]
+    assert lines[0].split()[3:6] == ["blocks", "kept", "lattice"] and row["lattice"] > 10
+    assert lines[2].split()[3:6] == [str(row[key]) for key in ("blocks", "kept", "lattice")]
 
 
 def on_terminal(columns: int, *arguments) -> list[str]:

@@ -58,7 +58,12 @@ def qwen3(tmp_path_factory: pytest.TempPathFactory) -> Twins:
 
 def test_last_report(twins: Twins) -> None:
     pruned = copy.deepcopy(twins.pruned)
-    for config in (PruneConfig(), PruneConfig("adaptive", threshold=0.05), PruneConfig(metric="mae", threshold=0.02)):
+    for config in (
+        PruneConfig(),
+        PruneConfig("adaptive", threshold=0.05),
+        PruneConfig(metric="mae", threshold=0.02),
+        PruneConfig(lattice=2),
+    ):
         pruned.prune = config
         pruned(text=[TWO], images=[FORM, DARK])
         assert [type(report) for report in pruned.last_report] == [ImageReport, ImageReport]
@@ -66,6 +71,7 @@ def test_last_report(twins: Twins) -> None:
             selection = selection_of(twins.stock.image_processor, image, config)
             assert (report.total, report.kept) == (selection.num_blocks, selection.num_kept)
             assert report.retain_ratio == selection.retain_ratio
+            assert report.lattice == selection.num_lattice and (report.lattice > 0) == (config.lattice > 0)
             assert (report.method, report.threshold) == (config.method, config.threshold)
             assert report.selection_ms > 0
 

@@ -131,6 +131,8 @@ def test_another_run_s_checkpoints_are_refused(content: dict[str, Any]) -> None:
     first = run.train(parse_config(content))
     with pytest.raises(ConfigError, match=r"holds a run with other settings: prune\.threshold was 0\.0 and is 0\.02"):
         run.train(parse_config({**content, "prune": {"threshold": 0.02}}))
+    with pytest.raises(ConfigError, match=r"holds a run with other settings: prune\.lattice was 0 and is 4"):
+        run.train(parse_config({**content, "prune": {"lattice": 4}}))
     # What shapes no weight may change; a finished run is only evaluated again.
     again = run.train(parse_config({**content, "save": {"log_every": 1, "every": 2}}))
     assert again.steps == first.steps == 8

@@ -102,12 +102,19 @@ def test_the_request_goes_over_the_engine(qwen3) -> None:
     settings = processor.info.ctx.settings
     assert settings({}) == PruneConfig(threshold=0.02, method="raster")
     assert settings({"pixelprune": {"threshold": 0}}) == PruneConfig(method="raster")
+    assert settings({"pixelprune": {"lattice": 4}}) == PruneConfig("raster", threshold=0.02, lattice=4)
     assert settings({"pixelprune": None}) is None
     counts = [
         len(process(processor, **kwargs)["prompt_token_ids"])
         for kwargs in ({}, {"pixelprune": {"threshold": 0}}, {"pixelprune": None})
     ]
     assert counts == sorted(set(counts))
+    # A lattice of the engine, and another one of the request.
+    latticed = processor_of(qwen3, pixelprune={"lattice": 4})
+    for index, image in enumerate(TWO.images):
+        for given, lattice in (({}, 4), ({"pixelprune": {"lattice": 2}}, 2), ({"pixelprune": {"lattice": 0}}, 0)):
+            kept = twin(qwen3.name, qwen3).kept(image, {"lattice": lattice})
+            assert fields(process(latticed, **given), index)["pixelprune_kept"].tolist() == kept.tolist()
 
 
 def test_cache_keys_hold_the_effective_settings(qwen3) -> None:

@@ -58,21 +58,22 @@ def print_json(rows: list[Row], failed: list[Failure], settings: dict[str, objec
     print()
 
 
-def print_table(rows: list[Row], failed: list[Failure], levels: bool) -> None:
+def print_table(rows: list[Row], failed: list[Failure], *, levels: bool, lattice: bool) -> None:
     """A table on stdout: fitted to the terminal, as wide as it needs to be where there is none.
 
     Args:
         levels: show the threshold levels, which a search for ``max_tokens`` finds for each image.
+        lattice: show how many blocks only the lattice keeps.
     """
     console = Console(highlight=False)
     names, terminal_width, console.width = [row.name for row in rows], console.width, 10_000
     if console.is_terminal:
         # Names take what numbers leave over. Numbers are never cut: a narrower terminal wraps the lines.
-        least = console.measure(_table(rows, ["x" * _LEAST_NAME] * len(rows), levels)).maximum
+        least = console.measure(_table(rows, ["x" * _LEAST_NAME] * len(rows), levels, lattice)).maximum
         console.width = max(terminal_width, least)
         names = [_shorten(name, _LEAST_NAME + console.width - least) for name in _display_names(rows)]
     if rows:
-        console.print(_table(rows, names, levels))
+        console.print(_table(rows, names, levels, lattice))
     if len(rows) + len(failed) > 1:
         console.print()
         console.print(Text(_closing_line(_summary(rows, failed))))
@@ -101,7 +102,7 @@ def _closing_line(summary: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def _table(rows: list[Row], names: list[str], levels: bool) -> Table:
+def _table(rows: list[Row], names: list[str], levels: bool, lattice: bool) -> Table:
     several = len(rows) > 1
     table = Table(
         box=box.SIMPLE_HEAD,
@@ -119,6 +120,7 @@ def _table(rows: list[Row], names: list[str], levels: bool) -> Table:
         ("resized", "", "dim"),
         ("blocks", str(total["blocks"]), ""),
         ("kept", str(total["kept"]), ""),
+        *([("lattice", str(sum(row.lattice for row in rows)), "")] if lattice else []),
         ("retained", f"{total['retained_overall'] or 0:.1%}", "bold cyan"),
         ("distinct", "", ""),
         ("ms", f"{total['milliseconds']:.1f}", ""),
@@ -132,6 +134,7 @@ def _table(rows: list[Row], names: list[str], levels: bool) -> Table:
             f"{row.resized_width}x{row.resized_height}",
             str(row.blocks),
             str(row.kept),
+            *([str(row.lattice)] if lattice else []),
             f"{row.retained:.1%}",
             f"{row.distinct:.1%}",
             f"{row.milliseconds:.1f}",

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Row:
-    """What is reported of one image. Sizes in pixels, ratios in (0, 1]; a warning if its budget loses content."""
+    """What is reported of one image. Sizes in pixels, ratios in (0, 1]; a warning if its budget loses content.
+
+    ``lattice`` counts the kept blocks that only the lattice keeps.
+    """
 
     name: str
     width: int
@@ -16,6 +19,7 @@ class Row:
     resized_height: int
     blocks: int
     kept: int
+    lattice: int
     retained: float
     distinct: float
     level: int

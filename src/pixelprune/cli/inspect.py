@@ -64,7 +64,7 @@ def inspect(
         sizes = {"block_size": spec.block_size, "min_pixels": spec.min_pixels, "max_pixels": spec.max_pixels}
         _report.print_json(rows, failed, {**config.to_dict(), "model": model, **sizes, "dpi": dpi})
     else:
-        _report.print_table(rows, failed, levels=config.max_tokens is not None)
+        _report.print_table(rows, failed, levels=config.max_tokens is not None, lattice=config.lattice > 0)
         if overlay is not None and rows:
             typer.echo(f"wrote {len(rows)} {'picture' if len(rows) == 1 else 'pictures'} to {overlay}")
     for row in rows:
@@ -138,6 +138,7 @@ def _measure(name: str, image: Image.Image, spec: ResizeSpec, config: PruneConfi
         resized_height=pixels.shape[0],
         blocks=selection.num_blocks,
         kept=selection.num_kept,
+        lattice=selection.num_lattice,
         retained=selection.retain_ratio,
         distinct=distinct_ratio(pixels, spec.block_size),
         level=selection.level,

@@ -26,6 +26,7 @@ class ImageReport:
 
     Attributes:
         total, kept: blocks (tokens of the language model) before and after.
+        lattice: how many of the kept ones only the lattice keeps.
         retain_ratio: kept / total.
         method: the rule; ``none`` where nothing was to be pruned.
         threshold: the threshold used, on the 0..1 scale (found by the search if ``max_tokens`` was set).
@@ -38,6 +39,7 @@ class ImageReport:
     method: str
     threshold: float
     selection_ms: float
+    lattice: int = 0
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,13 @@ def prepare(
     # The level was searched for if there is a budget; otherwise report what was asked for.
     threshold = float(config.threshold) if config.max_tokens is None else selection.level / 255
     report = ImageReport(
-        selection.num_blocks, selection.num_kept, selection.retain_ratio, config.method, threshold, elapsed
+        total=selection.num_blocks,
+        kept=selection.num_kept,
+        retain_ratio=selection.retain_ratio,
+        method=config.method,
+        threshold=threshold,
+        selection_ms=elapsed,
+        lattice=selection.num_lattice,
     )
     sizes = {"patch_size": patch_size, "merge_size": merge_size, "temporal_patch_size": temporal_patch_size}
     rows: NDArray[Any] | Tensor

@@ -97,7 +97,7 @@ def make_vllm(root: Path, leave_out: str = "") -> Path:
     (root / "vllm").mkdir(parents=True)
     (root / "vllm" / "__init__.py").write_text("")
     modules: dict[str, list[str]] = {}
-    for place, needed in compat.SEAMS.items():
+    for place, needed in compat.NEEDED.items():
         module, _, name = place.partition(":")
         if not module.startswith("vllm"):
             continue

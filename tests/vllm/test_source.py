@@ -18,7 +18,7 @@ def source() -> Source:
 
 def needed() -> list[tuple[str, str]]:
     places = []
-    for place, needs in compat.SEAMS.items():
+    for place, needs in compat.NEEDED.items():
         module, _, name = place.partition(":")
         if module.startswith("vllm."):
             names = [name] if isinstance(needs, tuple) else [f"{name}.{method}" for method in needs]
@@ -43,7 +43,7 @@ def test_nothing_is_missing_and_a_part_that_is_gone_is_named_alike(
         "vllm.multimodal.inputs:PlaceholderRange": ("offset", "nonsense"),
         "transformers:NoSuchClass": {},
     }.items():
-        monkeypatch.setitem(compat.SEAMS, place, needs)
+        monkeypatch.setitem(compat.NEEDED, place, needs)
     found = compat.find_missing(source, "vllm")
     assert found == [each for each in compat.find_missing() if each != "transformers.NoSuchClass"]
     assert len(found) == 5

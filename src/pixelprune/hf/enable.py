@@ -1,6 +1,6 @@
 """Let one model instance take pruned inputs. Nothing is patched but that instance, and that can be undone.
 
-Two seams are used. A forward pre-hook on the base model encodes kept patches and hands the features over as
+Two places are used. A forward pre-hook on the base model encodes kept patches and hands the features over as
 ``mm_encoder_outputs``, for ``forward``, training and everything built on it. ``generate`` encodes by itself, before
 it expands beams, with no word of positions; so the instance gets a ``generate`` that encodes first and then calls
 its class's own.

@@ -32,7 +32,7 @@ _METADATA_METHODS: dict[str, dict[str, tuple[str, ...]]] = {
 }
 
 
-def _family_seams() -> dict[str, dict[str, tuple[str, ...]]]:
+def _needed_by_families() -> dict[str, dict[str, tuple[str, ...]]]:
     """The classes of each family, with the methods that are overridden or called."""
     needed: dict[str, dict[str, tuple[str, ...]]] = {}
     for family in FAMILIES.values():
@@ -44,7 +44,7 @@ def _family_seams() -> dict[str, dict[str, tuple[str, ...]]]:
 
 
 #: ``module:name`` of a function, or of a class with the methods overridden or called, each with the parameters used.
-SEAMS: dict[str, tuple[str, ...] | dict[str, tuple[str, ...]]] = {
+NEEDED: dict[str, tuple[str, ...] | dict[str, tuple[str, ...]]] = {
     f"{_PROCESSING}:InputProcessingContext": {
         "get_merged_mm_kwargs": ("kwargs", "supported_mm_processor_kwargs"),
         "call_hf_processor": ("hf_processor", "data", "kwargs"),
@@ -95,7 +95,7 @@ SEAMS: dict[str, tuple[str, ...] | dict[str, tuple[str, ...]]] = {
         "grid_thw_list",
         "rope_type",
     ),
-    **_family_seams(),
+    **_needed_by_families(),
     "transformers.models.qwen2_vl:Qwen2VLImageProcessor": {
         "_preprocess": ("images", "do_resize", "size", "resample", "patch_size", "merge_size", "temporal_patch_size"),
         "resize": ("images", "size", "resample", "factor"),
@@ -109,7 +109,7 @@ Signatures = Callable[[str, str], Collection[str] | None]
 
 
 def check() -> None:
-    """Raise ImportError, with vLLM's version and what is missing, unless all of :data:`SEAMS` is there."""
+    """Raise ImportError, with vLLM's version and what is missing, unless all of :data:`NEEDED` is there."""
     missing = find_missing()
     if missing:
         raise ImportError(
@@ -142,14 +142,14 @@ def installed(module: str, name: str) -> Collection[str] | None:
 
 
 def find_missing(signatures: Signatures = installed, package: str = "") -> list[str]:
-    """What is missing of :data:`SEAMS`, in words.
+    """What is missing of :data:`NEEDED`, in words.
 
     Args:
         signatures: :func:`installed`, or a :class:`~pixelprune.vllm.source.Source`.
         package: look at the modules of this package alone.
     """
     missing = []
-    for place, needed in SEAMS.items():
+    for place, needed in NEEDED.items():
         module, _, name = place.partition(":")
         if package and module.partition(".")[0] != package:
             continue

@@ -8,14 +8,13 @@ import sys
 
 import pytest
 
-from pixelprune.vllm import compat as seams
-from pixelprune.vllm import plugin
+from pixelprune.vllm import compat, plugin
 from pixelprune.vllm.plugin import ARCHITECTURES, BACKEND, register
 
 
 def test_this_vllm_has_all_of_them() -> None:
-    assert seams.find_missing() == []
-    seams.check()
+    assert compat.find_missing() == []
+    compat.check()
 
 
 @pytest.mark.parametrize(
@@ -28,10 +27,10 @@ def test_this_vllm_has_all_of_them() -> None:
         ("vllm.multimodal.inputs:PlaceholderRange", ("nonsense",), "the parameter nonsense of"),
     ],
 )
-def test_a_seam_that_is_missing_is_named(monkeypatch, place, needed, said) -> None:
-    monkeypatch.setitem(seams.SEAMS, place, needed)
-    with pytest.raises(ImportError, match=seams.installed_version().replace("+", r"\+")) as error:
-        seams.check()
+def test_what_is_missing_is_named(monkeypatch, place, needed, said) -> None:
+    monkeypatch.setitem(compat.NEEDED, place, needed)
+    with pytest.raises(ImportError, match=compat.installed_version().replace("+", r"\+")) as error:
+        compat.check()
     assert said in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -57,17 +56,17 @@ def test_a_name_that_is_no_architecture() -> None:
         plugin.LlavaForConditionalGeneration  # noqa: B018
 
 
-def test_the_models_cannot_be_imported_without_the_seams() -> None:
+def test_the_models_cannot_be_imported_when_something_is_missing() -> None:
     """So that they do not start; vLLM logs the reason."""
     code = (
         "from pixelprune.vllm import compat, plugin\n"
-        "compat.SEAMS['vllm.multimodal.hasher:Gone'] = {}\n"
+        "compat.NEEDED['vllm.multimodal.hasher:Gone'] = {}\n"
         "plugin.Qwen2VLForConditionalGeneration"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert run.returncode == 1
     assert (
-        f"pixelprune does not fit vLLM {seams.installed_version()}: missing vllm.multimodal.hasher.Gone" in run.stderr
+        f"pixelprune does not fit vLLM {compat.installed_version()}: missing vllm.multimodal.hasher.Gone" in run.stderr
     )
 
 

@@ -15,17 +15,16 @@ from pixelprune.core.config import threshold_of
 from pixelprune.errors import ConfigError
 from pixelprune.models.cost import KNOWN_MODELS, compare
 from pixelprune.survey import ImageRow, Problem, Settings, Survey, run
+from pixelprune.survey.advice import LATTICE_TRAINED, LATTICE_UNTRAINED, lattices, recommend, summarize
 from pixelprune.survey.pictures import draw, extremes
-from pixelprune.survey.records import CURVE, MEASURED
+from pixelprune.survey.records import CURVE, LATTICES, MEASURED
 from pixelprune.survey.report import changes, write_comparison, write_html
 from pixelprune.survey.summary import (
     by_folder,
     by_size,
     image_speedup,
     project,
-    recommend,
     spread,
-    summarize,
 )
 from pixelprune.viz.charts import PERCENTILES, curve, histogram
 
@@ -72,7 +71,9 @@ def test_projection_adds_up_what_the_cost_model_says(model):
         (exact(30, pred2d_5=26, pred2d_12=25), "pred2d", 5, True, "Threshold 0.02 keeps 26.0%"),
         (exact(30, pred2d_5=28, pred2d_12=20), "pred2d", 12, True, "off by more than 12 of 255 levels"),
         (exact(30, pred2d_25=1, pred2d_51=1), "pred2d", 0, True, "rebuilt bit for bit"),
-        (exact(30, adaptive_0=27), "adaptive", 0, True, "The method adaptive keeps 27.0%"),
+        # Fewer tokens are no reason for a method with which answers were worse.
+        (exact(30, adaptive_0=27), "pred2d", 0, True, "The method adaptive keeps 27.0%, but a model pointed worse"),
+        (exact(30, pred2d_12=20), "pred2d", 12, True, "Other methods were not counted"),
         (exact(30, components_0=5), "pred2d", 0, True, "No other method"),
         (exact(99), "pred2d", 0, False, "hardly repeat themselves"),
     ],
@@ -87,6 +88,16 @@ def test_short_thresholds_mean_their_levels():
     for level in range(256):
         assert PruneConfig(threshold=threshold_of(level)).level == level
     assert [threshold_of(level) for level in (0, 5, 12, 25, 51)] == [0, 0.02, 0.05, 0.1, 0.2]
+
+
+def test_lattices_are_counted_and_two_are_advised():
+    survey = Survey([], Settings(), [row(pred2d_0=30, **{"pred2d_0+4": 34, "pred2d_0+2": 47})])
+    found = {each.lattice: each for each in lattices(survey.rows, survey.settings, 0)}
+    assert list(found) == [0, *LATTICES]
+    assert (found[0].share, found[4].share, found[2].share) == (0.3, 0.34, 0.47)
+    assert found[4].costs == project(survey.rows, survey.settings, "pred2d@0+4")
+    assert "not" in found[LATTICE_UNTRAINED].advice and "trained on pruned" in found[LATTICE_TRAINED].advice
+    assert summarize(survey)["recommended"]["lattice"] == {"trained": LATTICE_TRAINED, "untrained": LATTICE_UNTRAINED}
 
 
 def test_groups():
@@ -143,6 +154,8 @@ def test_report_holds_everything_itself(small, tmp_path):
     assert "<script>alert" not in html and "&lt;script&gt;alert" in html and "{{ 7 * 7 }}" in html
     assert "broken &lt;i&gt;.png: not an image" in html
     best = recommend(small.rows)
+    for lattice in lattices(small.rows, small.settings, best.level):
+        assert f"<td>{lattice.share:.1%}</td>" in html
     assert f"{spread(small.rows, best.key).overall:.1%}" in html and f"threshold={best.threshold:g}" in html
     assert len(html) < 500_000
 

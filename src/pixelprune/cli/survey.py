@@ -109,8 +109,9 @@ def _compare(paths: tuple[Path, Path], out: Path) -> None:
 
 
 def _write(survey: Survey, out: Path, table: str) -> None:
+    from ..survey.advice import lattices, recommend, summarize
     from ..survey.report import write_html
-    from ..survey.summary import project, recommend, spread, summarize
+    from ..survey.summary import project, spread
     from ..survey.tablefile import write_table
 
     document = {**survey.to_json(), "summary": summarize(survey)}
@@ -132,6 +133,12 @@ def _write(survey: Survey, out: Path, table: str) -> None:
             f"{costs.speedup:.2f}x less work in prefill of {survey.settings.model}, projected"
         )
         typer.echo(best.reason)
+        if best.prune:
+            advised = [row for row in lattices(survey.rows, survey.settings, best.level) if row.lattice and row.advice]
+            for row in advised:
+                typer.echo(
+                    f"lattice={row.lattice}, {row.advice}, keeps {row.share:.1%}; large models have not been measured"
+                )
     typer.echo(f"wrote {', '.join(map(str, files))}")
 
 

@@ -13,17 +13,16 @@ from ..errors import ConfigError, install_hint
 from ..models.shape import ModelShape
 from ..viz import charts
 from ..viz.charts import PERCENTILES
+from .advice import Recommendation, lattices, recommend
 from .pictures import Picture, draw, extremes
 from .records import CURVE, LEVELS, METHODS, ImageRow, Survey, setting_key
 from .summary import (
-    Recommendation,
     Spread,
     by_folder,
     by_size,
     distinct,
     image_speedup,
     project,
-    recommend,
     spread,
     times,
 )
@@ -57,6 +56,7 @@ def write_html(survey: Survey, path: Path) -> None:
         curve=charts.curve([curve_of("pred2d", rows)], _point(best, rows)),
         methods=methods_table(rows),
         levels=LEVELS,
+        lattices=lattices(rows, settings, best.level),
         least=draw(survey, least, best.method, best.level),
         most=draw(survey, most, best.method, best.level),
         folders=sorted(by_folder(rows), key=lambda group: -group.blocks),

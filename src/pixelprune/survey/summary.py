@@ -1,26 +1,18 @@
-"""What a survey says: percentiles, groups, projected costs, and the setting that suits the images."""
+"""What a survey says: percentiles, groups and projected costs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from statistics import fmean, median
 
 import numpy as np
 
-from ..core.config import threshold_of
 from ..models.cost import Cost, prefill_cost
 from ..models.shape import ModelShape
 from ..viz.charts import PERCENTILES
-from .records import CURVE, LEVELS, METHODS, ImageRow, Settings, Survey, setting_key
-
-#: A higher threshold, or another method, must save at least this share of the tokens to be worth it.
-WORTH_THRESHOLD, WORTH_METHOD = 0.1, 0.03
-#: Levels up to which a threshold is recommended: 12 of 255 is a threshold of 0.05.
-RECOMMENDED_LEVELS = tuple(level for level in CURVE if level <= 12)
-#: Above this share of blocks kept, pruning is not worth its trouble.
-MAX_USEFUL_RETAIN_RATIO = 0.95
+from .records import ImageRow, Settings
 
 
 @dataclass(frozen=True)
@@ -61,29 +53,6 @@ class Projection:
 
 
 @dataclass(frozen=True)
-class Recommendation:
-    """A setting, and why.
-
-    Attributes:
-        key: of :func:`pixelprune.survey.records.setting_key`.
-        method, level: the same in parts.
-        prune: whether to prune at all.
-        reason: sentences.
-    """
-
-    key: str
-    method: str
-    level: int
-    prune: bool
-    reason: str
-
-    @property
-    def threshold(self) -> float:
-        """The level as a threshold that :class:`pixelprune.PruneConfig` takes."""
-        return threshold_of(self.level)
-
-
-@dataclass(frozen=True)
 class Group:
     """Images that belong together, by folder or by size."""
 
@@ -98,12 +67,12 @@ def spread(rows: Sequence[ImageRow], key: str) -> Spread:
     """How one setting does over the rows, of which there is at least one."""
     ratios = [row.retained(key) for row in rows]
     percentiles = tuple(float(value) for value in np.percentile(ratios, PERCENTILES))
-    return Spread(_overall(rows, lambda row: row.kept[key]), fmean(ratios), percentiles)
+    return Spread(overall(rows, lambda row: row.kept[key]), fmean(ratios), percentiles)
 
 
 def distinct(rows: Sequence[ImageRow]) -> float:
     """Distinct blocks (of each image) over all blocks: the least that an exact method could keep."""
-    return _overall(rows, lambda row: row.distinct)
+    return overall(rows, lambda row: row.distinct)
 
 
 def project(rows: Sequence[ImageRow], settings: Settings, key: str) -> Projection:
@@ -135,45 +104,6 @@ def image_speedup(row: ImageRow, settings: Settings, key: str) -> float:
     """Projected speed-up of one image's prefill."""
     cost = _cost_of(settings.shape, settings.text_tokens)
     return cost(row.blocks).total_flops / cost(row.kept[key]).total_flops
-
-
-def recommend(rows: Sequence[ImageRow]) -> Recommendation:
-    """Exact unless a small threshold saves much, ``pred2d`` unless another method saves more; with the reason."""
-    exact = _share(rows, "pred2d", 0)
-    level, reached = 0, exact
-    for candidate in RECOMMENDED_LEVELS[1:]:
-        share = _share(rows, "pred2d", candidate)
-        if share < reached * (1 - WORTH_THRESHOLD):
-            level, reached = candidate, share
-    if reached > MAX_USEFUL_RETAIN_RATIO:
-        top = RECOMMENDED_LEVELS[-1]
-        return Recommendation(
-            setting_key("pred2d", 0), "pred2d", 0, False,
-            f"These images hardly repeat themselves: {exact:.1%} of all blocks are kept at threshold 0, and still "
-            f"{_share(rows, 'pred2d', top):.1%} at {threshold_of(top):g}. Pruning them gains nothing.",
-        )  # fmt: skip
-    if level:
-        reason = (
-            f"Threshold {threshold_of(level):g} keeps {reached:.1%} of all blocks where exact pruning keeps "
-            f"{exact:.1%}, and no pixel is off by more than {level} of 255 levels, too little to see. "
-        )
-    else:
-        most = threshold_of(RECOMMENDED_LEVELS[-1])
-        reason = (
-            f"Exact pruning keeps {exact:.1%} of all blocks, and no threshold up to {most:g} keeps "
-            f"{WORTH_THRESHOLD:.0%} less. So nothing need be given up: each image can be rebuilt bit for bit. "
-        )
-    method = "pred2d"
-    if level in LEVELS:
-        # Among the causal methods, from which a decoder can rebuild the image.
-        shares = {name: _share(rows, name, level) for name in METHODS if name != "components"}
-        best = min(shares, key=lambda name: shares[name])
-        if shares[best] < reached * (1 - WORTH_METHOD):
-            method = best
-            reason += f"The method {best} keeps {shares[best]:.1%}, less than the default pred2d by more than 3 %."
-        else:
-            reason += "No other method keeps less than the default pred2d by more than 3 %."
-    return Recommendation(setting_key(method, level), method, level, True, reason.strip())
 
 
 def by_folder(rows: Sequence[ImageRow]) -> list[Group]:
@@ -212,31 +142,8 @@ def times(rows: Sequence[ImageRow]) -> dict[str, float]:
     }
 
 
-def summarize(survey: Survey) -> dict[str, object]:
-    """Everything above as one JSON object; what ``summary`` holds in a survey's JSON file."""
-    rows = survey.rows
-    if not rows:
-        return {"images": 0, "problems": len(survey.problems)}
-    best = recommend(rows)
-    return {
-        "images": len(rows),
-        "problems": len(survey.problems),
-        "blocks": sum(row.blocks for row in rows),
-        "distinct": distinct(rows),
-        "settings": {key: asdict(spread(rows, key)) for key in rows[0].kept},
-        "projected": {key: asdict(project(rows, survey.settings, key)) for key in rows[0].kept},
-        "recommended": {**asdict(best), "threshold": best.threshold},
-        "folders": [asdict(group) for group in by_folder(rows)],
-        "sizes": [asdict(group) for group in by_size(rows)],
-        "times": times(rows),
-    }
-
-
-def _share(rows: Sequence[ImageRow], method: str, level: int) -> float:
-    return _overall(rows, lambda row: row.kept[setting_key(method, level)])
-
-
-def _overall(rows: Sequence[ImageRow], value: Callable[[ImageRow], int]) -> float:
+def overall(rows: Sequence[ImageRow], value: Callable[[ImageRow], int]) -> float:
+    """A number of blocks of each row, added up, over all blocks."""
     return sum(map(value, rows)) / sum(row.blocks for row in rows)
 
 

@@ -6,8 +6,9 @@ import csv
 from pathlib import Path
 
 from ..errors import ConfigError, install_hint
+from .advice import recommend
 from .records import ImageRow, Survey
-from .summary import image_speedup, recommend
+from .summary import image_speedup
 
 SUFFIXES = (".parquet", ".csv")
 

@@ -11,8 +11,9 @@ The core needs numpy, Pillow and numba. Engines live in ``pixelprune.hf`` and ar
 from .core.config import PruneConfig
 from .core.select import select
 from .core.selection import Selection
+from .core.sequence import Selections, select_sequence
 from .errors import PixelPruneError
 
 __version__ = "0.1.0"
 
-__all__ = ["PixelPruneError", "PruneConfig", "Selection", "select"]
+__all__ = ["PixelPruneError", "PruneConfig", "Selection", "Selections", "select", "select_sequence"]

@@ -203,3 +203,26 @@ def walk_components(words, pixels, rows, cols, size, metric, limit, anchored, bu
                     stack[height] = there
                     height += 1
     return source.reshape(rows, cols), kept
+
+
+@jit
+def equal_blocks(words, others, cols, size, wanted):  # type: ignore[no-untyped-def]
+    """Which of the wanted blocks are the same, value for value, in two images: bool ``(blocks,)``."""
+    span = words.shape[1] // cols
+    same = np.zeros(wanted.size, np.bool_)
+    for i in range(wanted.size):
+        if not wanted[i]:
+            continue
+        top, left = i // cols * size, i % cols * span
+        equal = True
+        for y in range(top, top + size):
+            a = words[y, left : left + span]
+            b = others[y, left : left + span]
+            differs = a[0] ^ b[0]
+            for x in range(1, span):
+                differs |= a[x] ^ b[x]
+            if differs != 0:
+                equal = False
+                break
+        same[i] = equal
+    return same

@@ -159,13 +159,9 @@ def _limit(metric: str, level: float, values: int) -> int:
     return math.floor(level * level * values + 1e-6)
 
 
-def _numpy_walk(image: NDArray[np.uint8], size: int) -> Any:
-    """The compiled walk over a numpy image, as a function of the settings."""
-    from . import kernels as untyped
-
-    kernels: Any = untyped
+def pixels_and_words(image: NDArray[np.uint8], size: int) -> tuple[NDArray[np.uint8], NDArray[np.unsignedinteger]]:
+    """What the kernels read: the bytes ``(H, W * C)``, and the same as the widest words that divide a block's row."""
     height, width, channels = image.shape
-    rows, cols = height // size, width // size
     pixels = np.ascontiguousarray(image).reshape(height, width * channels)
     word = next(w for w in (8, 4, 2, 1) if size * channels % w == 0)
     words = pixels.view(f"u{word}")
@@ -175,6 +171,16 @@ def _numpy_walk(image: NDArray[np.uint8], size: int) -> Any:
     # numba compiles anew for writable and read-only arrays: let it see one kind.
     pixels, words = pixels.view(), words.view()
     pixels.flags.writeable = words.flags.writeable = False
+    return pixels, words
+
+
+def _numpy_walk(image: NDArray[np.uint8], size: int) -> Any:
+    """The compiled walk over a numpy image, as a function of the settings."""
+    from . import kernels as untyped
+
+    kernels: Any = untyped
+    rows, cols = image.shape[0] // size, image.shape[1] // size
+    pixels, words = pixels_and_words(image, size)
 
     def walk(method: str, metric: str, limit: int, anchored: bool, budget: int) -> tuple[Any, Any, int]:
         metric_id = METRICS.index(metric)

@@ -1,0 +1,242 @@
+"""Sequences of images, against a twin that looks at one block at a time; and what must hold for every sequence."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pixelprune import PruneConfig, select
+from pixelprune.core.config import METHODS
+from pixelprune.core.sequence import REFERENCES, Selections, select_sequence
+from pixelprune.errors import ConfigError, ImageError
+
+SIZE = 4
+PREDICTING = [method for method in METHODS if method != "random"]
+configs = st.builds(
+    PruneConfig,
+    method=st.sampled_from(PREDICTING),
+    metric=st.sampled_from(["max", "mae", "rmse"]),
+    threshold=st.sampled_from([0.0, 0.001, 0.02, 0.05]),
+    lattice=st.sampled_from([0, 0, 2]),
+)
+
+
+@st.composite
+def sequences(draw: st.DrawFn) -> list[np.ndarray]:
+    """Images of one or two sizes; blocks of a few near levels, so that many are equal or close."""
+    images: list[np.ndarray] = []
+    for _ in range(draw(st.integers(1, 5))):
+        rows, cols = draw(st.sampled_from([(3, 4), (3, 4), (3, 4), (2, 5)]))
+        levels = draw(st.lists(st.sampled_from([0, 3, 6, 9, 200]), min_size=rows * cols, max_size=rows * cols))
+        image = np.repeat(np.repeat(np.array(levels, np.uint8).reshape(rows, cols), SIZE, 0), SIZE, 1)
+        if images and images[-1].shape[:2] == image.shape and draw(st.booleans()):
+            changed = np.repeat(np.repeat(np.array(draw(masks(rows, cols))), SIZE, 0), SIZE, 1)
+            image = np.where(changed, image, images[-1][..., 0])
+        images.append(image[..., None].copy())
+    return images
+
+
+def masks(rows: int, cols: int) -> st.SearchStrategy[list[list[bool]]]:
+    row = st.lists(st.booleans(), min_size=cols, max_size=cols)
+    return st.lists(row, min_size=rows, max_size=rows)
+
+
+def block(image: np.ndarray, index: int) -> np.ndarray:
+    row, col = divmod(index, image.shape[1] // SIZE)
+    return image[row * SIZE : (row + 1) * SIZE, col * SIZE : (col + 1) * SIZE]
+
+
+def earlier(number: int, references: str) -> list[int]:
+    return {
+        "previous": [number - 1],
+        "first+previous": sorted({0, number - 1}, reverse=True),
+        "any": list(range(number - 1, -1, -1)),
+    }[references]
+
+
+def twin(images: list[np.ndarray], config: PruneConfig, references: str) -> list[dict[int, tuple[int, int]]]:
+    """Per image the reference of each block, found one block at a time."""
+    exact = config.threshold == 0 or (config.metric == "max" and config.level == 0)
+    alone = [select(image, config, block_size=SIZE) for image in images]
+    found: list[dict[int, tuple[int, int]]] = []
+    for number, (image, selection) in enumerate(zip(images, alone, strict=True)):
+        own: dict[int, tuple[int, int]] = {}
+        for index in selection.kept_indices.tolist():
+            own[index] = (number, index)
+            for other in earlier(number, references):
+                if not 0 <= other < number or images[other].shape != image.shape:
+                    continue
+                there = exact or index in alone[other].kept_indices
+                if there and np.array_equal(block(image, index), block(images[other], index)):
+                    own[index] = found[other][index]
+                    break
+        if all(image_of != number for image_of, _ in own.values()):
+            own[0] = (number, 0)
+        found.append({index: own[source] for index, source in enumerate(selection.source.reshape(-1).tolist())})
+    return found
+
+
+def as_dicts(selections: Selections) -> list[dict[int, tuple[int, int]]]:
+    return [
+        {index: (int(image), int(place)) for index, (image, place) in enumerate(reference.reshape(-1, 2))}
+        for reference in selections.reference
+    ]
+
+
+@given(sequences(), configs, st.sampled_from(REFERENCES))
+@settings(max_examples=150, deadline=None)
+def test_equals_the_twin(images: list[np.ndarray], config: PruneConfig, references: str) -> None:
+    got = select_sequence(images, config, references=references, block_size=SIZE)
+    assert as_dicts(got) == twin(images, config, references)
+    for number, (keep, kept) in enumerate(zip(got.keep, got.kept_indices, strict=True)):
+        own = [index for index, place in as_dicts(got)[number].items() if place == (number, index)]
+        assert kept.tolist() == own == np.flatnonzero(keep).tolist() and len(own) >= 1
+    report = got.reports()
+    assert [r.alone - r.kept for r in report] == [sum(r.references.values()) for r in report]
+    assert sum(r.kept for r in report) == got.num_kept and got.retain_ratio == got.num_kept / got.num_blocks
+
+
+@given(sequences(), configs, st.sampled_from(REFERENCES))
+@settings(max_examples=150, deadline=None)
+def test_rebuilt_within_the_threshold(images: list[np.ndarray], config: PruneConfig, references: str) -> None:
+    """Bit for bit at threshold 0; the metric's bound on each block above, however long the chain."""
+    got = select_sequence(images, config, references=references, block_size=SIZE)
+    for image, rebuilt in zip(images, got.reconstruct(images), strict=True):
+        if config.threshold == 0:
+            assert np.array_equal(image, rebuilt)
+        for index in range(image.size // SIZE**2):
+            difference = np.abs(block(image, index).astype(float) - block(rebuilt, index))
+            distance = {
+                "max": difference.max(),
+                "mae": difference.mean(),
+                "rmse": np.sqrt((difference**2).mean()),
+            }[config.metric]
+            assert distance <= config.threshold * 255 + 1e-6
+
+
+@given(sequences(), configs, st.sampled_from(REFERENCES), st.data())
+@settings(max_examples=80, deadline=None)
+def test_depends_on_its_own_and_its_references_pixels_alone(
+    images: list[np.ndarray], config: PruneConfig, references: str, data: st.DataObject
+) -> None:
+    """What other images show, and what was kept of them, changes nothing: caches rely on it."""
+    number = data.draw(st.integers(0, len(images) - 1))
+    needed = {number, *(other for other in earlier(number, references) if other >= 0)}
+    others = [
+        image if index in needed else data.draw(st.sampled_from([255 - image, np.zeros_like(image)]))
+        for index, image in enumerate(images)
+    ]
+    before = select_sequence(images, config, references=references, block_size=SIZE).kept_indices[number]
+    after = select_sequence(others, config, references=references, block_size=SIZE).kept_indices[number]
+    assert before.tolist() == after.tolist()
+
+
+@given(sequences(), configs)
+@settings(max_examples=40, deadline=None)
+def test_without_a_reference_it_is_select(images: list[np.ndarray], config: PruneConfig) -> None:
+    got = select_sequence(images, config, block_size=SIZE)
+    for number, image in enumerate(images):
+        alone = select(image, config, block_size=SIZE)
+        assert np.array_equal(got.alone[number].source, alone.source)
+        if number == 0 or images[number - 1].shape != image.shape:
+            assert got.kept_indices[number].tolist() == alone.kept_indices.tolist()
+
+
+def fade(frames: int, step: int) -> list[np.ndarray]:
+    """A detailed image that grows lighter by ``step`` levels a frame, and beside it a part that stays."""
+    rng = np.random.default_rng(0)
+    first = rng.integers(0, 100, (8 * SIZE, 8 * SIZE, 3), np.uint8)
+    lighter = np.zeros_like(first)
+    lighter[:, : 4 * SIZE] = step
+    return [first + lighter * frame for frame in range(frames)]
+
+
+def drift(images: list[np.ndarray], level: int) -> int:
+    """The largest error of the variant that compares with the raw previous frame at a threshold, unanchored."""
+    shown, worst = images[0].astype(int), 0
+    for previous, image in pairwise(images):
+        here, before = image.astype(int), previous.astype(int)
+        for index in range(64):
+            if np.abs(block(here, index) - block(before, index)).max() > level:
+                block(shown, index)[...] = block(here, index)
+        worst = max(worst, int(np.abs(shown - here).max()))
+    return worst
+
+
+def test_long_fades_do_not_drift() -> None:
+    images, config = fade(24, 4), PruneConfig(threshold=0.02)
+    got = select_sequence(images, config, block_size=SIZE)
+    errors = [np.abs(a.astype(int) - b).max() for a, b in zip(images, got.reconstruct(images), strict=True)]
+    assert max(errors) <= config.level
+    assert got.num_kept < sum(select(image, config, block_size=SIZE).num_kept for image in images)
+    assert drift(images, config.level) > 10 * config.level, "control: the sliding variant drifts"
+
+
+@pytest.mark.parametrize("references", REFERENCES)
+def test_a_real_screen_in_use(examples: dict[str, np.ndarray], references: str) -> None:
+    """A screenshot, a word typed into it, another page, and back."""
+    first, other = examples["dashboard-dark.png"], examples["docs-page.png"]
+    typed = first.copy()
+    typed[320:350, 400:520] = 255 - typed[320:350, 400:520]
+    images = [first, typed, other, first]
+    got = select_sequence(images, references=references)
+    alone = [select(image).num_kept for image in images]
+    assert got.kept_indices[0].tolist() == select(first).kept_indices.tolist()
+    assert len(got.kept_indices[1]) <= 10 < alone[1] / 20
+    assert (len(got.kept_indices[3]) == 1) == (references != "previous")
+    assert all(np.array_equal(a, b) for a, b in zip(images, got.reconstruct(images), strict=True))
+    moved = got.reference[1].copy()
+    place = np.argwhere(moved[..., 0] == 0)[40]
+    moved[tuple(place)][1] += 1
+    broken = Selections(got.alone, (got.reference[0], moved, *got.reference[2:]))
+    assert not all(np.array_equal(a, b) for a, b in zip(images, broken.reconstruct(images), strict=True)), "control"
+    with ThreadPoolExecutor(4) as pool:
+        for again in pool.map(lambda _: select_sequence(images, references=references), range(4)):
+            assert as_dicts(again) == as_dicts(got)
+
+
+def test_budgets(examples: dict[str, np.ndarray]) -> None:
+    images = [examples["diagram-jpeg.jpg"]] * 3
+    whole = select_sequence(images)
+    per_image = select_sequence(images, PruneConfig(max_tokens=200))
+    assert max(len(kept) for kept in per_image.kept_indices) <= 200
+    for budget in (whole.num_kept, whole.num_kept - 1, 300, 3):
+        got = select_sequence(images, max_sequence_tokens=budget)
+        assert 0 < got.num_kept <= budget
+        level = got.alone[0].level
+        if level:
+            config = PruneConfig(threshold=(level - 1) / 255)
+            assert select_sequence(images, config).num_kept > budget, "the next lower level does not fit"
+        errors = [np.abs(a.astype(int) - b).max() for a, b in zip(images, got.reconstruct(images), strict=True)]
+        assert max(errors) <= level
+    with pytest.raises(ConfigError, match=r"max_sequence_tokens=2 is below what 3 images keep .*, 3; raise it"):
+        select_sequence(images, max_sequence_tokens=2)
+
+
+IMAGE = np.zeros((SIZE, SIZE, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: select_sequence([IMAGE], references="next", block_size=SIZE), ConfigError, "must be one of previous,"),
+        (lambda: select_sequence([IMAGE], PruneConfig("random"), block_size=SIZE), ConfigError, "predicts nothing"),
+        (lambda: select_sequence([IMAGE, IMAGE[:2]], block_size=SIZE), ImageError, "image 1 of the sequence: height"),
+        (lambda: select_sequence([None], block_size=SIZE), ImageError, "image 0 .* numpy array; got NoneType"),
+        (lambda: select_sequence([IMAGE], max_sequence_tokens=0, block_size=SIZE), ConfigError, "at least 1; got 0"),
+        (lambda: select_sequence([IMAGE], block_size=SIZE).reconstruct([]), ImageError, "of 1 images; got 0"),
+    ],
+)  # fmt: skip
+def test_bad_input(call, error, message) -> None:
+    with pytest.raises(error, match=message) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+
+
+def test_an_empty_sequence_is_empty() -> None:
+    assert len(select_sequence([])) == 0

@@ -327,3 +327,16 @@ def test_the_rule_is_compiled_when_a_processor_is_loaded(tmp_path: Path) -> None
     )
     done = subprocess.run([sys.executable, "-c", script, tmp_path], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[[0, 0], [1, 0], [1, 1]]"
+
+
+def test_a_budget_that_drops_content_warns(qwen3: Twins, caplog: pytest.LogCaptureFixture) -> None:
+    """In the report and in the log; a threshold that was asked for does not."""
+    pruned = copy.deepcopy(qwen3.pruned)
+    pruned.prune = PruneConfig(max_tokens=1)
+    pruned(text=[ONE], images=[FORM])
+    (report,) = pruned.last_report
+    assert report.warning is not None and report.warning.startswith("max_tokens=1 took threshold ")
+    assert caplog.messages == [report.warning]
+    pruned.prune = PruneConfig(threshold=1.0)
+    pruned(text=[ONE], images=[FORM])
+    assert pruned.last_report[0].warning is None and len(caplog.messages) == 1

@@ -5,6 +5,7 @@ Engines hand over the pixels as their image processor resizes them and the value
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,12 +13,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .budget import budget_warning
 from .config import PruneConfig
 from .select import select
 from .selection import Selection
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ class ImageReport:
         method: the rule; ``none`` where nothing was to be pruned.
         threshold: the threshold used, on the 0..1 scale (found by the search if ``max_tokens`` was set).
         selection_ms: wall time of the selection in milliseconds.
+        warning: what a budget (``max_tokens``) dropped that should be seen, in a line; ``None`` if nothing.
     """
 
     total: int
@@ -40,6 +45,7 @@ class ImageReport:
     threshold: float
     selection_ms: float
     lattice: int = 0
+    warning: str | None = None
 
 
 @dataclass(frozen=True)
@@ -96,7 +102,10 @@ def prepare(
         threshold=threshold,
         selection_ms=elapsed,
         lattice=selection.num_lattice,
+        warning=budget_warning(selection, config),
     )
+    if report.warning is not None:
+        logger.warning("%s", report.warning)
     sizes = {"patch_size": patch_size, "merge_size": merge_size, "temporal_patch_size": temporal_patch_size}
     rows: NDArray[Any] | Tensor
     if isinstance(pixels, np.ndarray):

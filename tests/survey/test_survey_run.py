@@ -21,11 +21,12 @@ from pixelprune.core.images import open_bytes, open_image
 from pixelprune.errors import ConfigError, UnsupportedModelError
 from pixelprune.models.resize import ResizeSpec
 from pixelprune.survey import Settings, Survey, run
+from pixelprune.survey.items import Item
 from pixelprune.survey.journal import Journal
 from pixelprune.survey.measure import Outcome
 from pixelprune.survey.records import MEASURED, Problem
 from pixelprune.survey.run import _measured, _sample, natural
-from pixelprune.survey.sources import Item, find
+from pixelprune.survey.sources import find
 from pixelprune.survey.tablefile import write_table
 
 COMMAND = [sys.executable, "-c", "from pixelprune.cli import main; main()", "survey"]
@@ -97,7 +98,7 @@ def test_names_are_in_the_order_of_people(survey):
 
 def test_a_sample_is_some_of_all_and_the_same_each_time(collection, survey):
     folder = collection[0]
-    found = find([str(folder)])
+    found = find([str(folder)], Settings())
     chosen = [[list(part) for part in _sample(found, Settings(sample=12, seed=seed))] for seed in (1, 1, 2)]
     assert chosen[0] == chosen[1] != chosen[2]
     assert all(sum(map(len, parts)) == 12 for parts in chosen)
@@ -139,7 +140,7 @@ def test_killed_in_the_middle_it_goes_on_and_ends_alike(tmp_path):
 def test_what_is_done_is_not_done_again_unless_it_changed(tmp_path):
     for number in range(4):
         (tmp_path / f"{number}.png").write_bytes(png(number))
-    items = [item for source in find([str(tmp_path)]).sources for item in source.read(range(source.count))]
+    items = [item for source in find([str(tmp_path)], Settings()).sources for item in source.read(range(source.count))]
     journal = Journal(tmp_path / "journal", Settings())
     journal.add([Outcome(items[0].key, problems=[Problem(items[0].name, "from the journal")])], 1.5)
     journal.add([Outcome(items[1].key, problems=[Problem(items[1].name, "outdated")])], 2.5)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import signal
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import cast
 
 import numpy as np
@@ -17,8 +18,8 @@ from ..core.config import Method, Metric, PruneConfig
 from ..core.images import open_bytes, open_images
 from ..core.select import select
 from ..errors import PixelPruneError
+from .items import Item
 from .records import CURVE, LATTICES, LEVELS, METHODS, ImageRow, Problem, Settings, setting_key
-from .sources import Item
 
 
 @dataclass
@@ -36,36 +37,70 @@ def config_for(method: str, level: int, metric: str) -> PruneConfig:
 
 
 def measure_all(items: Sequence[Item], settings: Settings) -> list[Outcome]:
-    """Measure some items; what fails is in their outcomes."""
-    return [measure_item(item, settings) for item in items]
+    """Measure some items; what fails is in their outcomes. A document is opened once for all of its pages."""
+    groups = groupby(items, lambda item: item.key if item.page is None else str(item.path))
+    return [outcome for _, group in groups for outcome in _measure_file(list(group), settings)]
 
 
-def measure_item(item: Item, settings: Settings) -> Outcome:
-    """Measure every image of an item."""
-    outcome = Outcome(item.key)
+def _measure_file(items: list[Item], settings: Settings) -> list[Outcome]:
+    """Measure every image of an item, or of several that are pages of one file."""
+    found = {item.name: (item, Outcome(item.key)) for item in items}
+    first = found[items[0].name]  # which all pages of a document in an archive belong to
+
+    def refuse(name: str, error: PixelPruneError) -> None:
+        found.get(name, first)[1].problems.append(Problem(name, _line(name, error)))
+
     start = time.perf_counter()
     try:
-        for name, image in decode(item, settings.dpi):
+        for name, image in decode(items, settings, refuse):
             read_ms = (time.perf_counter() - start) * 1000
+            item, outcome = found.get(name, first)
             try:
                 outcome.rows.append(measure(name, item, image, settings, read_ms))
             except PixelPruneError as error:
-                outcome.problems.append(Problem(name, _line(name, error)))
+                refuse(name, error)
             start = time.perf_counter()
-    except PixelPruneError as error:
-        outcome.problems.append(Problem(item.name, _line(item.name, error)))
-    return outcome
+    except PixelPruneError as error:  # of the file as a whole
+        for item in items:
+            refuse(item.name, error)
+    return [outcome for _, outcome in found.values()]
 
 
-def decode(item: Item, dpi: float) -> Iterator[tuple[str, Image.Image]]:
-    """The images of an item with their names: one, or all pages of a PDF in an archive."""
+def decode(
+    items: Sequence[Item], settings: Settings, refuse: Callable[[str, PixelPruneError], None] | None = None
+) -> Iterator[tuple[str, Image.Image]]:
+    """The images of an item with their names: one, or all pages of a document in an archive; or of several items that
+    are pages of one file.
+
+    Args:
+        items: the item, or the pages.
+        settings: the resolution of PDFs, and what a file may cost.
+        refuse: as for :func:`pixelprune.core.images.open_images`.
+
+    Raises:
+        PixelPruneError: it cannot be read.
+    """
+    item = items[0]
     if item.error is not None:
         raise PixelPruneError(item.error)
-    if item.path is not None:
-        for _, image in open_images(item.path, dpi, pages=None if item.page is None else [item.page]):
-            yield item.name, image
-    else:
-        yield from open_bytes(item.content or b"", item.name, dpi)
+    limits = settings.limits
+    if item.path is None:
+        yield from open_bytes(item.content or b"", item.name, settings.dpi, limits=limits, refuse=refuse)
+        return
+    pages = None if item.page is None else [page for item in items if (page := item.page) is not None]
+    file = str(item.path)
+    name = item.name if item.page is None else file
+
+    def rename(label: str) -> str:
+        return name + label.removeprefix(file)
+
+    def refuse_renamed(label: str, error: PixelPruneError) -> None:
+        if refuse is None:
+            raise error
+        refuse(rename(label), error)
+
+    for label, image in open_images(item.path, settings.dpi, pages=pages, limits=limits, refuse=refuse_renamed):
+        yield rename(label), image
 
 
 def measure(name: str, item: Item, image: Image.Image, settings: Settings, read_ms: float = 0.0) -> ImageRow:

@@ -11,11 +11,10 @@ from pathlib import Path
 from PIL import Image
 
 from ..core.select import select
-from ..errors import PixelPruneError
 from ..viz import overlay
 from .measure import config_for, decode
 from .records import ImageRow, Survey
-from .sources import open_source
+from .sources import open_source, surveyed_folder
 
 _SHOWN = 4
 #: Of a picture in the report, in pixels; drawn for twice as many as the page gives it.
@@ -66,9 +65,11 @@ def _load(survey: Survey, rows: Sequence[ImageRow]) -> Iterator[tuple[ImageRow, 
     for source in dict.fromkeys(row.source for row in rows):
         wanted = {row.name: row for row in rows if row.source == source}
         try:
-            for item in open_source(Path(source)).read(sorted({row.index for row in wanted.values()})):
-                for name, image in decode(item, survey.settings.dpi):
+            path = Path(source)
+            held = open_source(path, surveyed_folder(path, survey.inputs), survey.settings)
+            for item in held.read(sorted({row.index for row in wanted.values()})):
+                for name, image in decode([item], survey.settings, lambda *_: None):
                     if name in wanted:
                         yield wanted[name], image
-        except (PixelPruneError, OSError):
-            continue  # moved or changed since; the report does without its picture
+        except Exception:  # moved or changed since, in whatever way; the report does without its picture
+            continue

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.config import METRICS
+from ..core.limits import DEFAULT_LIMITS, Limits
 from ..errors import ConfigError
 from ..models.resize import ResizeSpec
 from ..models.shape import ModelShape
@@ -55,6 +56,7 @@ class Settings:
         sample: measure this many images only, drawn at random.
         seed: of the sample.
         text_tokens: tokens of a prompt beside the image's, for the projected costs.
+        limits: what a file may cost; what exceeds them is a problem, and not measured.
 
     Raises:
         ConfigError, UnsupportedModelError: a value is not allowed.
@@ -66,6 +68,7 @@ class Settings:
     sample: int | None = None
     seed: int = 0
     text_tokens: int = 64
+    limits: Limits = DEFAULT_LIMITS
 
     def __post_init__(self) -> None:
         if self.metric not in METRICS:
@@ -175,7 +178,10 @@ class Survey:
     def from_json(cls, document: Mapping[str, Any]) -> Survey:
         """The survey in a JSON object."""
         values = {name: document[name] for name in (item.name for item in fields(cls))}
-        values["settings"] = Settings(**values["settings"])
+        settings = dict(values["settings"])
+        if "limits" in settings:
+            settings["limits"] = Limits(**settings["limits"])
+        values["settings"] = Settings(**settings)
         values["rows"] = [ImageRow(**row) for row in values["rows"]]
         values["problems"] = [Problem(**problem) for problem in values["problems"]]
         return cls(**values)

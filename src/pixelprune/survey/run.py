@@ -16,10 +16,11 @@ import numpy as np
 
 from .. import __version__
 from ..errors import ConfigError
+from .items import Item, Source, first_line
 from .journal import Journal
 from .measure import Outcome, measure_all, start_worker
 from .records import ImageRow, Problem, Settings, Survey
-from .sources import Found, Item, Source, find
+from .sources import Found, find
 
 _CHUNK_ITEMS, _CHUNK_BYTES = 8, 32 << 20
 
@@ -55,7 +56,7 @@ def run(
     workers = workers or _cores()
     if workers < 1:
         raise ConfigError(f"workers must be at least 1; got {workers}")
-    found = find(inputs)
+    found = find(inputs, settings)
     wanted = _sample(found, settings)
     total = sum(map(len, wanted))
     notes = None if journal is None else Journal(journal, settings)
@@ -130,8 +131,7 @@ def _items(
                 else:
                     yield item
         except Exception as error:  # an archive or a table that breaks off, however its library says so
-            reason = " ".join(str(error).split()) or type(error).__name__
-            problems.append(Problem(source.name, f"{source.name}: breaks off ({reason})"))
+            problems.append(Problem(source.name, f"{source.name}: breaks off ({first_line(error)})"))
 
 
 def _chunks(items: Iterator[Item]) -> Iterator[list[Item]]:

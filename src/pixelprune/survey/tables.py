@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from dataclasses import replace
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+from ..core.limits import Limits
 from ..errors import ImageError, install_hint
-from .sources import Item, Source, stamp
+from .items import Item, Source, first_line, stamp
 
+TABLES = (".parquet", ".arrow")
 _BATCH = 16
 
 
-def table_source(path: Path) -> Source:
+def table_source(path: Path, folder: Path, limits: Limits) -> Source:
     """The rows of a Parquet file, or of an Arrow file as ``save_to_disk`` writes it.
 
     Columns of images are those whose values are ``{bytes, path}``, and those of bytes named like an image. Rows of
     several images (lists, or several columns) count as several.
+
+    Args:
+        path: of the table.
+        folder: images that are given by a path, from beside the table on, must be in it. Others are refused unread: a
+            table from a stranger must not choose which of the machine's files end up in a report.
+        limits: for the bytes of an image.
 
     Raises:
         ImageError: it is damaged or has no column of images, or pyarrow is missing.
@@ -28,7 +37,9 @@ def table_source(path: Path) -> Source:
     try:
         schema, count = _open(path)
     except (OSError, pyarrow.ArrowException) as error:
-        raise ImageError(f"{path}: the table is damaged or cut off ({_first_line(error)})") from error
+        if isinstance(error, OSError) and error.errno is not None:
+            raise ImageError(f"{path}: cannot be read ({error.strerror or first_line(error)})") from error
+        raise ImageError(f"{path}: the table is damaged or cut off ({first_line(error)})") from error
     columns = [name for name in schema.names if _holds_images(schema.field(name))]
     if not columns:
         raise ImageError(f"{path}: no column of images; its columns are {', '.join(schema.names)}")
@@ -39,7 +50,7 @@ def table_source(path: Path) -> Source:
         row = next(rows, None)
         for start, batch in _batches(path, columns):
             while row is not None and row < start + batch.num_rows:
-                yield from _items(path, mark, row, batch.slice(row - start, 1).to_pylist()[0])
+                yield from _items(path, folder, limits, mark, row, batch.slice(row - start, 1).to_pylist()[0])
                 row = next(rows, None)
             if row is None:
                 return
@@ -114,7 +125,7 @@ def _holds_images(field: Any) -> bool:
     return binary and any(word in field.name.lower() for word in ("image", "img", "page", "picture", "screenshot"))
 
 
-def _items(path: Path, mark: str, row: int, values: dict[str, Any]) -> Iterator[Item]:
+def _items(path: Path, folder: Path, limits: Limits, mark: str, row: int, values: dict[str, Any]) -> Iterator[Item]:
     several = len(values) > 1
     for column, value in values.items():
         listed = isinstance(value, list)
@@ -123,12 +134,31 @@ def _items(path: Path, mark: str, row: int, values: dict[str, Any]) -> Iterator[
             name += f",{column}" if several else ""
             name += f"[{index + 1}]" if listed else ""
             content = image.get("bytes") if isinstance(image, dict) else image
-            file = image.get("path") if isinstance(image, dict) and content is None else None
-            if file is not None:
-                yield Item(name, str(path), str(path), row, f"{name}|{mark}", path=path.parent / file)
-            elif image is not None:  # rows without an image are no problem
-                yield Item(name, str(path), str(path), row, f"{name}|{mark}", content=content or b"")
+            named = image.get("path") if isinstance(image, dict) and content is None else None
+            item = Item(name, str(path), str(path), row, f"{name}|{mark}")
+            try:
+                if named is not None:
+                    yield replace(item, path=_inside(folder, path.parent, named))
+                elif image is not None:  # rows without an image are no problem
+                    if content and len(content) > limits.member_bytes:
+                        raise ImageError(f"{len(content)} bytes are more than the limit of {limits.member_bytes}")
+                    yield replace(item, content=content or b"")
+            except ImageError as error:
+                yield replace(item, error=f"{name}: {error}")
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+def _inside(folder: Path, beside: Path, named: str) -> Path:
+    """The file that a row names.
+
+    Raises:
+        ImageError: it is not in the folder.
+    """
+    kinds = (PurePosixPath(named), PureWindowsPath(named))
+    way_out = any(path.is_absolute() or path.drive or path.root or ".." in path.parts for path in kinds)
+    try:
+        file = beside / named
+        if not way_out and file.resolve().is_relative_to(folder.resolve()):
+            return file
+    except (OSError, ValueError, RuntimeError) as error:  # a zero byte, or links in a circle
+        raise ImageError(f"names {named!r}, which is no file ({error})") from error
+    raise ImageError(f"names {named!r}, which is not in the folder that is surveyed ({folder}); it is not read")

@@ -18,7 +18,7 @@ from typing import Any
 
 import common
 
-from pixelprune.app.document import Sheet
+from pixelprune.app.document import Page
 from pixelprune.app.view import TOP_LEVEL, Choice, look, numbers_html, picture_html
 from pixelprune.core.images import open_image
 from pixelprune.survey import run
@@ -91,20 +91,20 @@ def decode(path: Path) -> int:
 
 def follow(path: Path) -> dict[str, Any]:
     """Milliseconds from the slider to the picture, over all of its positions."""
-    sheet = Sheet(path.name, open_image(path))
+    page = Page(path.name, open_image(path))
     positions = range(TOP_LEVEL + 1)
     spent = []
     for level in (0, *positions):  # the first once more: loading and resizing are not counted
         start = time.perf_counter()
         choice = Choice(level)
-        view = look(sheet, choice)
-        page = picture_html(sheet, choice, view) + numbers_html(choice, view)
+        view = look(page, choice)
+        html = picture_html(page, choice, view) + numbers_html(choice, view)
         spent.append((time.perf_counter() - start) * 1e3)
-        assert "blocks kept" in page
+        assert "blocks kept" in html
     return {
         "image": path.name,
-        "width": sheet.image.width,
-        "height": sheet.image.height,
+        "width": page.image.width,
+        "height": page.image.height,
         "positions": len(positions),
         "median": statistics.median(spent[1:]),
         "worst": max(spent[1:]),

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from pixelprune.app.answers import Answers
-from pixelprune.app.document import Visitors, example_files
+from pixelprune.app.document import SessionStore, example_files
 from pixelprune.app.page import Explorer, serve
 
 _FLAGS = (
@@ -82,7 +82,7 @@ def uploads(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def explorer(uploads: Path) -> Iterator[tuple[Explorer, str]]:
     """An explorer with the bundled reader, and its address."""
-    explorer = Explorer(Answers(device="cpu"), Visitors(), example_files(), most_megabytes=1)
+    explorer = Explorer(Answers(device="cpu"), SessionStore(), example_files(), most_megabytes=1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(uploads))  # Gradio's own setting
         page = serve(explorer, block=False)

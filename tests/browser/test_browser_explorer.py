@@ -127,6 +127,24 @@ def test_pages_of_a_pdf(tabs, explorer):
     assert page.inner_text("#numbers [data-number=kept]") != before
 
 
+def test_eight_visitors_bring_pdfs_at_once(tabs, explorer):
+    """PDFium must not run in two threads: everybody gets their pages, and the explorer lives on."""
+    count = 8
+    content = {number: pdf(pages=number, size=(300, 400)) for number in range(2, 2 + count)}
+    visitors = {number: opened(tabs, explorer) for number in content}
+    for number, page in visitors.items():  # uploads run on while the next begins
+        page.set_input_files(
+            "#upload input[type=file]",
+            {"name": f"of-{number}.pdf", "mimeType": "application/pdf", "buffer": content[number]},
+        )
+    for number, page in visitors.items():
+        expect(page.locator("#picture img")).to_have_attribute(
+            "alt", re.compile(f"of-{number}.pdf, page 1"), timeout=120_000
+        )
+        expect(page.locator("#page input[type=number]")).to_have_attribute("max", str(number))
+    kept(opened(tabs, explorer), selection(EXAMPLES / "application-form.png"))
+
+
 def test_a_question_is_answered_from_the_whole_and_from_the_pruned_image(tabs, explorer):
     """The bundled reader reads a page that is uploaded."""
     file = SIMPLE.parent / QUESTION["image"]
@@ -193,12 +211,12 @@ def test_visitors_do_not_see_each_other_and_are_forgotten(tabs, explorer):
     assert "mine.png" not in second.content() and "mine.png" in first.content()
     set_level(first, 5)
     kept(first, selection(SLIDE, threshold=0.02))
-    count = len(shared.visitors)
+    count = len(shared.sessions)
     first.context.close()
     deadline = time.monotonic() + 60
-    while len(shared.visitors) >= count and time.monotonic() < deadline:
+    while len(shared.sessions) >= count and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert len(shared.visitors) < count
+    assert len(shared.sessions) < count
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

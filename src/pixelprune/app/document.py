@@ -1,11 +1,10 @@
-"""What a visitor looks at: an image, or a page of a PDF, read from an upload that is not kept anywhere else."""
+"""What a visitor looks at: an image, or a page of a document, read from an upload that is not kept anywhere else."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from threading import Lock
 
@@ -16,25 +15,30 @@ from PIL import Image
 from .. import reader
 from ..core.analysis import distinct_ratio
 from ..core.images import find_pages, open_images
+from ..core.limits import Limits
 from ..errors import ImageError
 from ..models.resize import ResizeSpec
 
-#: A page in memory is some tens of MB; the visitor that came first makes room for the one above this many.
-MOST_VISITORS = 32
+#: What an upload may cost: 180 MB of decoded pixels at most, and as a page's decoder may need that much again, 240 MB.
+UPLOADS = Limits(page_pixels=40_000_000, document_pixels=60_000_000, pages=20)
+
+#: Bytes of decoded pixels, and visitors, that are kept at a time; who has been away longest makes room.
+MOST_BYTES = 1 << 30
+MOST_SESSIONS = 256
 
 
 @dataclass
-class Sheet:
-    """An image as a model sees it. What was computed once is kept.
+class Page:
+    """An image as a model sees it. What was computed once is kept; of the resized image, the latest size alone.
 
     Attributes:
-        name: of the file, without its folder.
+        name: of the file, without its folder, and the page's number.
         image: 8-bit RGB.
     """
 
     name: str
     image: Image.Image
-    _resized: dict[ResizeSpec, NDArray[np.uint8]] = field(default_factory=dict, repr=False)
+    _resized: tuple[ResizeSpec, NDArray[np.uint8]] | None = field(default=None, repr=False)
     _distinct: dict[ResizeSpec, float] = field(default_factory=dict, repr=False)
     #: Blocks kept against the level, by everything else that they depend on.
     curves: dict[tuple[object, ...], list[tuple[float, float]]] = field(default_factory=dict, repr=False)
@@ -45,9 +49,10 @@ class Sheet:
         Raises:
             ImageError: it is too elongated.
         """
-        if spec not in self._resized:
-            self._resized[spec] = spec.resize(self.image)
-        return self._resized[spec]
+        resized = self._resized
+        if resized is None or resized[0] != spec:
+            resized = self._resized = (spec, spec.resize(self.image))
+        return resized[1]
 
     def distinct(self, spec: ResizeSpec) -> float:
         """Distinct blocks over all blocks."""
@@ -55,96 +60,137 @@ class Sheet:
             self._distinct[spec] = distinct_ratio(self.pixels(spec), spec.block_size)
         return self._distinct[spec]
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of pixels in memory."""
+        resized = self._resized
+        return 3 * self.image.width * self.image.height + (0 if resized is None else resized[1].nbytes)
+
+    def release(self) -> None:
+        """Drop what can be computed again."""
+        self._resized = None
+
 
 @dataclass(frozen=True)
 class Document:
-    """A file that was taken in, with all its pages rendered.
+    """A file that was taken in, with its pages decoded.
 
     Attributes:
-        sheets: its pages, at least one.
-        more: pages of a PDF beyond those.
+        pages: at least one.
+        refused: what was left out, a line each.
     """
 
-    sheets: list[Sheet]
-    more: int = 0
-
-    #: Pages of a PDF that are taken in: a page is some 10 MB.
-    MOST_PAGES = 20
+    pages: list[Page]
+    refused: tuple[str, ...] = ()
 
     @classmethod
-    def read(cls, path: Path, name: str | None = None) -> Document:
-        """Read an image or a PDF.
+    def read(cls, path: Path, name: str | None = None, limits: Limits = UPLOADS) -> Document:
+        """Read an image or a document.
 
         Args:
             path: of the file.
             name: what the visitor knows it by.
+            limits: what it may cost; pages beyond are left out.
 
         Raises:
             ImageError: it cannot be read; the message says why and speaks of the file by its name alone.
         """
         name = name or path.name
+        refused: list[str] = []
+
+        def say(error: Exception) -> str:
+            return str(error).replace(str(path), name)
+
         try:
-            count = find_pages(path).total
-            if count == 1:
-                return cls([Sheet(name, image) for _, image in open_images(path)])
-            sheets = [
-                Sheet(f"{name}, page {number}", image)
-                for number in range(1, min(count, cls.MOST_PAGES) + 1)
-                for _, image in open_images(path, pages=[number])
+            numbered = find_pages(path, limits=limits).total > 1
+            pages = [
+                Page(label.replace(str(path), name).replace("#page=", ", page ") if numbered else name, image)
+                for label, image in open_images(path, limits=limits, refuse=lambda _, error: refused.append(say(error)))
             ]
         except ImageError as error:
-            raise ImageError(str(error).replace(str(path), name)) from error
-        return cls(sheets, max(0, count - cls.MOST_PAGES))
+            raise ImageError(say(error)) from error
+        if not pages:
+            raise ImageError(refused[0])
+        return cls(pages, tuple(refused))
 
-    @cached_property
-    def pages(self) -> int:
-        """Pages taken in."""
-        return len(self.sheets)
+    @property
+    def nbytes(self) -> int:
+        """Bytes of pixels in memory."""
+        return sum(page.nbytes for page in self.pages)
 
 
 @dataclass
-class Place:
-    """Where a visitor is: a document, and the page that is shown, from 1."""
+class ViewState:
+    """A document, and the number of the page that is shown, from 1."""
 
     document: Document
-    page: int = 1
+    number: int = 1
 
     @property
-    def sheet(self) -> Sheet:
+    def page(self) -> Page:
         """The page that is shown."""
-        return self.document.sheets[min(max(self.page, 1), self.document.pages) - 1]
+        pages = self.document.pages
+        return pages[min(max(self.number, 1), len(pages)) - 1]
+
+    def turn(self, number: int) -> None:
+        """Show another page; the one before keeps nothing that can be computed again."""
+        self.page.release()
+        self.number = number
 
 
-class Visitors:
-    """What each visitor looks at, under a name that the page's session has; in memory alone."""
+class SessionStore:
+    """What each visitor looks at, under a name that the browser's session has; in memory alone.
 
-    def __init__(self, most: int = MOST_VISITORS) -> None:
-        self._most = most
-        self._places: OrderedDict[str, Place] = OrderedDict()
+    Args:
+        most_bytes: of decoded pixels, over all sessions.
+        most_sessions: that are kept.
+    """
+
+    def __init__(self, most_bytes: int = MOST_BYTES, most_sessions: int = MOST_SESSIONS) -> None:
+        self._most_bytes, self._most_sessions = most_bytes, most_sessions
+        self._states: OrderedDict[str, ViewState] = OrderedDict()
         self._lock = Lock()
 
-    def put(self, visitor: str, place: Place) -> None:
-        """Let a visitor look at something; the one who has been away longest may have to go."""
-        with self._lock:
-            self._places[visitor] = place
-            self._places.move_to_end(visitor)
-            while len(self._places) > self._most:
-                self._places.popitem(last=False)
+    def put(self, session: str, state: ViewState) -> None:
+        """Let a session look at something; those that have been away longest may have to go.
 
-    def get(self, visitor: str) -> Place | None:
-        """What a visitor looks at, if anything."""
+        Raises:
+            ImageError: it alone is more than all sessions may have.
+        """
+        if state.document.nbytes > self._most_bytes:
+            raise ImageError(
+                f"{state.document.nbytes >> 20} MB of pixels are more than the {self._most_bytes >> 20} MB for all "
+                f"visitors; scale the image down, or take fewer pages"
+            )
         with self._lock:
-            if visitor in self._places:
-                self._places.move_to_end(visitor)
-            return self._places.get(visitor)
+            self._states[session] = state
+            self._make_room(session)
 
-    def forget(self, visitor: str) -> None:
+    def get(self, session: str) -> ViewState | None:
+        """What a session looks at, if anything."""
+        with self._lock:
+            if session in self._states:
+                self._make_room(session)
+            return self._states.get(session)
+
+    def forget(self, session: str) -> None:
         """Keep nothing of a visitor who has left."""
         with self._lock:
-            self._places.pop(visitor, None)
+            self._states.pop(session, None)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of decoded pixels, over all sessions."""
+        return sum(state.document.nbytes for state in list(self._states.values()))
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._states)
+
+    def _make_room(self, session: str) -> None:
+        """Pages grow when they are looked at, so this is done each time."""
+        self._states.move_to_end(session)
+        while len(self._states) > self._most_sessions or (len(self._states) > 1 and self.nbytes > self._most_bytes):
+            self._states.popitem(last=False)
 
 
 def example_files() -> dict[str, Path]:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
+from threading import BoundedSemaphore
 from typing import Any
 
 import gradio as gr
 from PIL import Image
 
 from ..core.config import METHODS, METRICS
-from ..errors import ImageError, PixelPruneError
+from ..errors import ConfigError, ImageError, PixelPruneError
 from ..viz import PICTURES
 from .answers import Answers, answers_html
-from .document import Document, Place, Sheet, Visitors, example_files
+from .document import MOST_BYTES, Document, Page, SessionStore, ViewState, example_files
+from .uploads import UploadReader
 from .view import (
     MODELS,
     TOP_LEVEL,
@@ -40,9 +42,13 @@ It cuts an image into blocks and reads each as one token. Blocks that repeat a n
 #: The lattices to choose from, by what the page calls them.
 LATTICES = {"none": 0} | {f"1 block in {step} x {step}": step for step in (8, 6, 4, 3, 2)}
 
-#: What a visitor may bring if nobody says otherwise, in MB.
+#: The largest file that a visitor may bring if nobody says otherwise, in MB.
 MOST_MEGABYTES = 25
 _MEGABYTE = 1 << 20  # as Gradio counts them where it refuses a file
+
+
+#: Pictures that are drawn at a time: what is drawn takes memory beside what is kept.
+_DRAWN_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
@@ -50,11 +56,13 @@ class Explorer:
     """What all visitors share: the model that answers, the examples; and apart from each other, what each looks at."""
 
     answers: Answers
-    visitors: Visitors
+    sessions: SessionStore
     examples: dict[str, Path]
     most_megabytes: float
+    reader: UploadReader = field(default_factory=UploadReader)
+    drawing: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(_DRAWN_AT_ONCE))
 
-    def take(self, upload: str | None, visitor: str) -> Document:
+    def take(self, upload: str | None) -> Document:
         """Read an uploaded file and delete it.
 
         Raises:
@@ -69,24 +77,22 @@ class Explorer:
                 raise ImageError(
                     f"{path.name}: {megabytes:.1f} MB are more than the {self.most_megabytes:g} MB that may be"
                 )
-            document = Document.read(path)
+            return self.reader.read(path, path.name)
         finally:
             path.unlink(missing_ok=True)
             with suppress(OSError):  # of this upload alone; not empty if it is not
                 path.parent.rmdir()
-        self.visitors.put(visitor, Place(document))
-        return document
 
-    def sheet(self, visitor: str) -> Sheet:
+    def page(self, session: str) -> Page:
         """What a visitor looks at.
 
         Raises:
             ImageError: nothing any more.
         """
-        place = self.visitors.get(visitor)
-        if place is None:
+        state = self.sessions.get(session)
+        if state is None:
             raise ImageError("Nothing is loaded (any more): take an example, or a file of your own.")
-        return place.sheet
+        return state.page
 
 
 def launch(
@@ -95,6 +101,7 @@ def launch(
     host: str = "127.0.0.1",
     port: int | None = None,
     most_megabytes: float = MOST_MEGABYTES,
+    most_memory: float = MOST_BYTES / _MEGABYTE,
     open_browser: bool = False,
     block: bool = True,
 ) -> gr.Blocks:
@@ -105,17 +112,21 @@ def launch(
         host: to listen at; ``0.0.0.0`` for all of the machine's addresses.
         port: to listen at; the first free one from 7860 on if ``None``.
         most_megabytes: the largest file that is taken.
+        most_memory: MB of decoded pixels that are kept over all visitors. One visitor has 180 at most, and as much as
+            the resized page takes.
         open_browser: show the page in a browser.
         block: return only when it is stopped.
 
     Returns:
         Gradio's application, with ``local_url``.
     """
+    if not most_memory >= 1:
+        raise ConfigError(f"most_memory must be at least 1 MB; got {most_memory}")
     # Compiled, or loaded as compiled before, so that no visitor waits for it.
-    warm = Sheet("", Image.new("RGB", (256, 256), "white"))
+    warm = Page("", Image.new("RGB", (256, 256), "white"))
     for level in (0, 1):
         curve_html(warm, Choice(level), look(warm, Choice(level)))
-    explorer = Explorer(Answers(model), Visitors(), example_files(), most_megabytes)
+    explorer = Explorer(Answers(model), SessionStore(int(most_memory * _MEGABYTE)), example_files(), most_megabytes)
     return serve(explorer, host=host, port=port, open_browser=open_browser, block=block)
 
 
@@ -128,8 +139,8 @@ def serve(
     block: bool = True,
 ) -> gr.Blocks:
     """Serve an explorer; see :func:`launch`."""
-    page = build(explorer)
-    page.launch(
+    blocks = build(explorer)
+    blocks.launch(
         server_name=host,
         server_port=port,
         inbrowser=open_browser,
@@ -144,12 +155,12 @@ def serve(
         theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
         css_paths=Path(__file__).with_name("page.css"),
     )
-    return page
+    return blocks
 
 
 def build(explorer: Explorer) -> gr.Blocks:
     """The page, not yet served."""
-    with gr.Blocks(title="PixelPrune explorer", analytics_enabled=False, delete_cache=(60, 60)) as page:
+    with gr.Blocks(title="PixelPrune explorer", analytics_enabled=False, delete_cache=(60, 60)) as blocks:
         gr.Markdown(_INTRODUCTION)
         message = gr.HTML(elem_id="message")
         with gr.Row():
@@ -220,12 +231,12 @@ def build(explorer: Explorer) -> gr.Blocks:
         settings = [level, method, metric, lattice, budget, model, kind]
         shown = [message, picture, numbers, *code.values()]
         below = [chart, comparison]
-        _wire(page, explorer, settings, shown, below, (example, upload, number), (question, ask, answer))
-    return page
+        _wire(blocks, explorer, settings, shown, below, (example, upload, number), (question, ask, answer))
+    return blocks
 
 
 def _wire(
-    page: gr.Blocks,
+    blocks: gr.Blocks,
     explorer: Explorer,
     settings: list[Any],
     shown: list[Any],
@@ -248,59 +259,65 @@ def _wire(
         return Choice(int(level), method, metric, int(budget or 0) or None, model, kind, int(lattice))
 
     def draw(request: gr.Request, *values: Any) -> list[Any]:
-        return _told(lambda: _above(explorer.sheet(_visitor(request)), choice(*values)), len(shown))
+        return run(lambda: _above(explorer.page(_session(request)), choice(*values)), len(shown))
 
     def draw_below(request: gr.Request, *values: Any) -> list[Any]:
-        with suppress(PixelPruneError):  # which draw() tells
-            sheet, chosen = explorer.sheet(_visitor(request)), choice(*values)
-            view = look(sheet, chosen)
-            return [curve_html(sheet, chosen, view), compare_html(sheet, chosen, view)]
+        with suppress(PixelPruneError), explorer.drawing:  # draw() says what is wrong
+            page, chosen = explorer.page(_session(request)), choice(*values)
+            view = look(page, chosen)
+            return [curve_html(page, chosen, view), compare_html(page, chosen, view)]
         return [gr.skip()] * len(below)
 
-    def show_document(document: Document, visitor: str, values: tuple[Any, ...]) -> list[Any]:
-        explorer.visitors.put(visitor, Place(document))
-        drawn = _above(document.sheets[0], choice(*values))
-        if document.more:
-            drawn[0] = _message(f"Only the first {document.pages} pages are shown; the PDF has {document.more} more.")
-        return [*drawn, gr.update(visible=document.pages > 1, maximum=max(2, document.pages), value=1)]
+    def run(work: Callable[[], list[Any]], count: int) -> list[Any]:
+        with explorer.drawing:
+            return _run_or_message(work, count)
+
+    def show_document(document: Document, session: str, values: tuple[Any, ...]) -> list[Any]:
+        explorer.sessions.put(session, ViewState(document))
+        with explorer.drawing:
+            drawn = _above(document.pages[0], choice(*values))
+        if document.refused:
+            more = f" (and {len(document.refused) - 1} more like that)" if len(document.refused) > 1 else ""
+            drawn[0] = _message(f"Not all of it is shown. {document.refused[0]}{more}")
+        count = len(document.pages)
+        return [*drawn, gr.update(visible=count > 1, maximum=max(2, count), value=1)]
 
     def load_example(request: gr.Request, name: str | None, *values: Any) -> list[Any]:
         if name not in explorer.examples:
             return [gr.skip()] * (len(shown) + 1)
-        return _told(
-            lambda: show_document(Document.read(explorer.examples[name]), _visitor(request), values), len(shown) + 1
+        return _run_or_message(
+            lambda: show_document(Document.read(explorer.examples[name]), _session(request), values), len(shown) + 1
         )
 
     def load_first(request: gr.Request, *values: Any) -> list[Any]:
         return load_example(request, next(iter(explorer.examples), None), *values)
 
     def load_upload(request: gr.Request, path: str | None, *values: Any) -> list[Any]:
-        visitor = _visitor(request)
-        told = _told(lambda: show_document(explorer.take(path, visitor), visitor, values), len(shown) + 1)
-        return [*told, None, None]  # the file is gone, and no example is shown
+        result = _run_or_message(lambda: show_document(explorer.take(path), _session(request), values), len(shown) + 1)
+        return [*result, None, None]  # the file is gone, and no example is shown
 
     def turn(request: gr.Request, page_number: float, *values: Any) -> list[Any]:
-        place = explorer.visitors.get(_visitor(request))
-        if place is not None:
-            place.page = int(page_number)
+        state = explorer.sessions.get(_session(request))
+        if state is not None:
+            state.turn(int(page_number))
         return draw(request, *values)
 
     def reply(request: gr.Request, text: str, *values: Any) -> tuple[str, str]:
         try:
-            sheet, chosen = explorer.sheet(_visitor(request)), choice(*values)
-            return "", answers_html(explorer.answers.ask(sheet.image, text, chosen.config))
+            page, chosen = explorer.page(_session(request)), choice(*values)
+            return "", answers_html(explorer.answers.ask(page.image, text, chosen.config))
         except (PixelPruneError, ImportError) as error:
             return _message(str(error)), ""
 
     def forget(request: gr.Request) -> None:
-        explorer.visitors.forget(_visitor(request))
+        explorer.sessions.forget(_session(request))
 
     for setting in settings:
         setting.change(draw, settings, shown, **at_once, **hidden)
         setting.change(draw_below, settings, below, **at_once, **hidden)
     loaded = [*shown, number]
     for event in (
-        page.load(load_first, settings, loaded, queue=False, **hidden),
+        blocks.load(load_first, settings, loaded, queue=False, **hidden),
         example.input(load_example, [example, *settings], loaded, queue=False, **hidden),
         upload.upload(load_upload, [upload, *settings], [*loaded, upload, example], queue=False, **hidden),
         number.change(turn, [number, *settings], shown, **at_once, **hidden),
@@ -308,17 +325,17 @@ def _wire(
         event.then(draw_below, settings, below, queue=False, show_progress="hidden", **hidden)
     for trigger in (ask.click, question.submit):
         trigger(reply, [question, *settings], [shown[0], answer], concurrency_limit=1, **hidden)
-    page.unload(forget)
+    blocks.unload(forget)
 
 
-def _above(sheet: Sheet, choice: Choice) -> list[Any]:
+def _above(page: Page, choice: Choice) -> list[Any]:
     """The message (none), the picture, the numbers and the code."""
-    view: View = look(sheet, choice)
+    view: View = look(page, choice)
     code = snippets(choice)
-    return ["", picture_html(sheet, choice, view), numbers_html(choice, view), *code.values()]
+    return ["", picture_html(page, choice, view), numbers_html(choice, view), *code.values()]
 
 
-def _told(work: Callable[[], list[Any]], count: int) -> list[Any]:
+def _run_or_message(work: Callable[[], list[Any]], count: int) -> list[Any]:
     """What work returns; or what was wrong as a message, and everything else left as it is."""
     try:
         return work()
@@ -330,5 +347,5 @@ def _message(text: str) -> str:
     return f'<div class="pp-message" role="alert">{escape(text)}</div>'
 
 
-def _visitor(request: gr.Request) -> str:
+def _session(request: gr.Request) -> str:
     return str(request.session_hash)

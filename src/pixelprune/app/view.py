@@ -1,4 +1,4 @@
-"""What the page shows of a sheet at some settings: pictures, numbers, the curve, and the code that does the same."""
+"""What the page shows of a page at some settings: pictures, numbers, the curve, and the code that does the same."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ..models.resize import ResizeSpec
 from ..models.shape import ModelShape
 from ..viz import PICTURES
 from ..viz.charts import curve
-from .document import Sheet
+from .document import Page
 
 MODELS = tuple(KNOWN_MODELS)
 #: The slider's end: a threshold of 0.2.
@@ -76,7 +76,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class View:
-    """A selection of a sheet, and what it costs.
+    """A selection of a page, and what it costs.
 
     Attributes:
         selection: of the resized image.
@@ -94,34 +94,34 @@ class View:
     patches_kept: int
 
 
-def look(sheet: Sheet, choice: Choice) -> View:
+def look(page: Page, choice: Choice) -> View:
     """Select, and count.
 
     Raises:
         BudgetError, ConfigError, ImageError: the settings or the image do not allow it.
     """
     spec, config = choice.spec, choice.config
-    pixels = sheet.pixels(spec)
+    pixels = page.pixels(spec)
     start = time.perf_counter()
     selection = select(pixels, config, block_size=spec.block_size)
     milliseconds = (time.perf_counter() - start) * 1000
     cost = compare(ModelShape.from_config(choice.model), selection, TEXT_TOKENS)
-    return View(selection, cost, sheet.distinct(spec), milliseconds, cost.full.patches, cost.pruned.patches)
+    return View(selection, cost, page.distinct(spec), milliseconds, cost.full.patches, cost.pruned.patches)
 
 
-def picture_html(sheet: Sheet, choice: Choice, view: View) -> str:
+def picture_html(page: Page, choice: Choice, view: View) -> str:
     """The chosen picture, within the page: no file of it is ever written."""
-    picture = PICTURES[choice.picture](sheet.pixels(choice.spec), view.selection, choice.config)
+    picture = PICTURES[choice.picture](page.pixels(choice.spec), view.selection, choice.config)
     kept = f"{view.selection.retain_ratio:.1%} of the blocks kept"
     return (
         f'<img class="pp-picture" src="{data_uri(picture)}" width="{picture.width}" height="{picture.height}" '
-        f'alt="{escape(choice.picture)} of {escape(sheet.name)}: {kept}">'
+        f'alt="{escape(choice.picture)} of {escape(page.name)}: {kept}">'
     )
 
 
-def compare_html(sheet: Sheet, choice: Choice, view: View) -> str:
+def compare_html(page: Page, choice: Choice, view: View) -> str:
     """The image and its reconstruction, one over the other, with a handle between them."""
-    pixels = sheet.pixels(choice.spec)
+    pixels = page.pixels(choice.spec)
     before, after = Image.fromarray(pixels), Image.fromarray(view.selection.reconstruct(pixels))
     move = "this.parentNode.style.setProperty('--cut', this.value + '%')"
     return (
@@ -157,17 +157,17 @@ def numbers_html(choice: Choice, view: View) -> str:
     return f'<dl class="pp-numbers">{"".join(lines)}</dl>'
 
 
-def curve_html(sheet: Sheet, choice: Choice, view: View) -> str:
+def curve_html(page: Page, choice: Choice, view: View) -> str:
     """Blocks kept against the threshold, with the point where the settings are."""
     key = (choice.method, choice.metric, choice.lattice, choice.spec)
-    if key not in sheet.curves:
+    if key not in page.curves:
         config = choice.config.replace(max_tokens=None)
-        pixels, block = sheet.pixels(choice.spec), choice.spec.block_size
-        sheet.curves[key] = [
+        pixels, block = page.pixels(choice.spec), choice.spec.block_size
+        page.curves[key] = [
             (value, select(pixels, config.replace(threshold=value), block_size=block).retain_ratio)
             for value in map(threshold_of, CURVE_LEVELS)
         ]
-    points = [(value, (ratio,)) for value, ratio in sheet.curves[key]]
+    points = [(value, (ratio,)) for value, ratio in page.curves[key]]
     level = min(view.selection.level, TOP_LEVEL)
     chart = curve([(choice.method, points)], (threshold_of(level), view.selection.retain_ratio))
     return f'<figure class="pp-chart">{chart}</figure>'

@@ -24,6 +24,9 @@ def explore(
         int | None, typer.Option(min=1, max=65535, help="Port to listen at.", show_default="the first free from 7860")
     ] = None,
     max_megabytes: Annotated[float, typer.Option(min=0.001, help="The largest file that is taken.")] = 25,
+    max_memory: Annotated[
+        float, typer.Option(min=1, help="MB of decoded pixels that are kept over all visitors.")
+    ] = 1024,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Show the page in a browser.")] = True,
 ) -> None:
     """Look at your own pages in the browser: what is dropped, what it costs and what it saves.
@@ -37,7 +40,15 @@ def explore(
             raise
         raise ConfigError(f"the explorer needs gradio: {install_hint('app')}") from error
     try:
-        page = launch(model, host=host, port=port, most_megabytes=max_megabytes, open_browser=browser, block=False)
+        page = launch(
+            model,
+            host=host,
+            port=port,
+            most_megabytes=max_megabytes,
+            most_memory=max_memory,
+            open_browser=browser,
+            block=False,
+        )
     except OSError as error:
         raise ConfigError(f"--host {host}, --port {port}: cannot listen there ({error})") from error
     typer.echo(f"The explorer is at {page.local_url} (Ctrl-C stops it)")

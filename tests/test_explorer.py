@@ -76,18 +76,18 @@ def test_a_budget_is_kept_or_refused(page):
         look(page, Choice(52))
 
 
-def test_a_lattice_is_counted_and_has_its_own_curve(sheet):
+def test_a_lattice_is_counted_and_has_its_own_curve(page):
     choice = Choice(lattice=4)
-    view = look(sheet, choice)
-    selection = select(sheet.pixels(choice.spec), PruneConfig(lattice=4))
+    view = look(page, choice)
+    selection = select(page.pixels(choice.spec), PruneConfig(lattice=4))
     assert selection.num_lattice > 10
     assert shown(numbers_html(choice, view))["lattice"] == f"{selection.num_lattice:,}"
-    assert shown(numbers_html(Choice(), look(sheet, Choice())))["lattice"] == "0"
-    sheet.curves.clear()
+    assert shown(numbers_html(Choice(), look(page, Choice())))["lattice"] == "0"
+    page.curves.clear()
     for each in (Choice(), choice):
-        curve_html(sheet, each, look(sheet, each))
-    without, with_lattice = (dict(points)[0] for points in sheet.curves.values())
-    assert (without, with_lattice) == (select(sheet.pixels(choice.spec)).retain_ratio, selection.retain_ratio)
+        curve_html(page, each, look(page, each))
+    without, with_lattice = (dict(points)[0] for points in page.curves.values())
+    assert (without, with_lattice) == (select(page.pixels(choice.spec)).retain_ratio, selection.retain_ratio)
 
 
 def images_in(html: str) -> list[Image.Image]:

@@ -60,9 +60,15 @@ def pixels_of(page: Page, selector: str) -> str:
 def test_an_example_is_there_and_others_follow(tabs, explorer):
     page = opened(tabs, explorer)
     assert page.title() == "PixelPrune explorer"
+    assert page.inner_text("h1").startswith("PixelPrune")
     kept(page, selection(EXAMPLES / "application-form.png"))
+    expect(page.locator("#example label:has-text('form') input")).to_be_checked()
     page.click("#example label:has-text('dashboard')")
-    kept(page, selection(EXAMPLES / "dashboard-dark.png"))
+    dashboard = selection(EXAMPLES / "dashboard-dark.png")
+    kept(page, dashboard)
+    expect(page.locator("#picture figcaption")).to_have_text(
+        f"dashboard-dark.png: 1920 × 1080 pixels, read at 1920 × 1088; {dashboard.retain_ratio:.1%} of the blocks kept"
+    )
     assert page.locator("#chart svg").bounding_box()["height"] > 100
 
 
@@ -101,6 +107,16 @@ def test_a_page_of_ones_own_and_every_setting(tabs, explorer, uploads):
     page.click("#picture-kind label:has-text('flow')")
     page.wait_for_function("old => document.querySelector('#picture img').src !== old", arg=overlay)
     assert not [path for path in uploads.rglob("*") if path.suffix == ".png"]  # read, and deleted
+
+
+def test_a_budget_that_drops_content_warns(tabs, explorer):
+    page = opened(tabs, explorer)
+    page.fill("#budget input", "300")
+    page.press("#budget input", "Enter")
+    expect(page.locator("#message [role=alert]")).to_contain_text("max_tokens=300 took threshold ")
+    page.fill("#budget input", "0")
+    page.press("#budget input", "Enter")
+    expect(page.locator("#message [role=alert]")).to_have_count(0)
 
 
 def test_the_handle_moves_between_image_and_reconstruction(tabs, explorer):
@@ -159,6 +175,13 @@ def test_a_question_is_answered_from_the_whole_and_from_the_pruned_image(tabs, e
     expect(whole).to_contain_text(f"{expected.num_blocks:,} image tokens; first token after", timeout=120_000)
     expect(pruned).to_contain_text(f"{expected.num_kept:,} image tokens; first token after")
     assert [answer.locator("p").first.inner_text().strip() for answer in (whole, pruned)] == [QUESTION["answer"]] * 2
+    assert page.locator(".pp-doubt").count() == 0
+    page.click("#samples button:has-text('total')")
+    expect(page.locator("#question textarea")).to_have_value("What is the total?")
+    page.click("#example label:has-text('form')")
+    expect(page.locator("#picture img")).to_have_attribute("alt", re.compile("application-form.png"))
+    page.click("#ask")
+    expect(page.locator(".pp-doubt")).to_contain_text("1275 x 1650 pixels, which it reads at", timeout=120_000)
     page.fill("#question textarea", "")
     page.click("#ask")
     expect(page.locator("#message")).to_contain_text("Ask something about the image first.")
@@ -227,6 +250,10 @@ def test_a_phone_shows_it_without_sideways_scrolling(tabs, explorer, scheme):
     for selector in ("#picture img", "#numbers", "#chart svg", "#compare img", "#ask", "#code-vllm"):
         box = page.locator(selector).first.bounding_box()
         assert box["x"] >= 0 and box["x"] + box["width"] <= 390, selector
+    tops = [page.locator(name).first.bounding_box()["y"] for name in ("#level", "#picture img", "#numbers")]
+    assert tops == sorted(tops), "the slider and the picture come before the numbers"
+    size = page.evaluate("getComputedStyle(document.querySelector('#picture figcaption')).fontSize")
+    assert float(size.removesuffix("px")) >= 14
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (sum(map(int, re.findall(r"\d+", dark)[:3])) < 200) == (scheme == "dark")
 

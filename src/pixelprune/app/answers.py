@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from .. import reader
 from ..core.config import PruneConfig
 from ..errors import ConfigError
 
@@ -47,6 +48,17 @@ class Answers:
             "<code>pixelprune explore --model Qwen/Qwen3-VL-2B-Instruct</code>."
         )
 
+    @property
+    def questions(self) -> tuple[str, ...]:
+        """Questions to begin with: those of the last example for the bundled reader."""
+        if self._model is not None:
+            return "What is the total?", "What is the title of this page?"
+        return reader.EXAMPLE.question, "Point to Cash.", "What is the total?"
+
+    def doubt(self, image: Image.Image, question: str) -> str | None:
+        """Why the bundled reader may answer wrongly; None for another model, or where nothing is known against it."""
+        return reader.outside_training([image], question) if self._model is None else None
+
     def ask(self, image: Image.Image, question: str, config: PruneConfig) -> list[Answer]:
         """The answers from the whole image and from the pruned one.
 
@@ -76,8 +88,8 @@ class Answers:
         return self._chat
 
 
-def answers_html(answers: list[Answer]) -> str:
-    """Both answers with their times, side by side."""
+def answers_html(answers: list[Answer], doubt: str | None = None) -> str:
+    """Both answers with their times, side by side, and above them why they may be wrong."""
     whole = next(answer for answer in answers if answer.mode == "whole")
     cards = []
     for answer in answers:
@@ -88,4 +100,5 @@ def answers_html(answers: list[Answer]) -> str:
             f'<p class="pp-quiet">{answer.image_tokens:,} image tokens; first token after '
             f"{answer.first_token:.2f} s{faster}; {answer.seconds:.2f} s in all</p></div>"
         )
-    return f'<div class="pp-answers">{"".join(cards)}</div>'
+    warning = f'<p class="pp-doubt">{escape(doubt)}</p>' if doubt is not None else ""
+    return f'{warning}<div class="pp-answers">{"".join(cards)}</div>'

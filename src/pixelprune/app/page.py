@@ -13,6 +13,7 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
+from ..core.budget import budget_warning
 from ..core.config import METHODS, METRICS
 from ..errors import ConfigError, ImageError, PixelPruneError
 from ..viz import PICTURES
@@ -33,7 +34,7 @@ from .view import (
 )
 
 _INTRODUCTION = """
-# What does a vision-language model not need to read?
+# PixelPrune: what does a vision-language model not need to read?
 
 It cuts an image into blocks and reads each as one token. Blocks that repeat a neighbour say nothing new: they are
 **dropped before the model sees them** (tinted below). Take an example or a page of your own, and move the threshold.
@@ -165,7 +166,8 @@ def build(explorer: Explorer) -> gr.Blocks:
         message = gr.HTML(elem_id="message")
         with gr.Row():
             with gr.Column(scale=1, min_width=300):
-                example = gr.Radio(list(explorer.examples), label="Examples", elem_id="example")
+                names = list(explorer.examples)
+                example = gr.Radio(names, value=names[0] if names else None, label="Examples", elem_id="example")
                 upload = gr.File(
                     label="Image or PDF",
                     file_types=["image", ".pdf"],
@@ -177,8 +179,7 @@ def build(explorer: Explorer) -> gr.Blocks:
                     "page comes from, and not kept after you leave.</p>"
                 )
                 number = gr.Slider(1, 2, 1, step=1, label="Page", visible=False, elem_id="page")
-                numbers = gr.HTML(elem_id="numbers")
-            with gr.Column(scale=2, min_width=300):
+            with gr.Column(scale=3, min_width=300):
                 level = gr.Slider(
                     0,
                     TOP_LEVEL,
@@ -190,6 +191,8 @@ def build(explorer: Explorer) -> gr.Blocks:
                 )
                 kind = gr.Radio(list(PICTURES), value="overlay", label="Picture", elem_id="picture-kind")
                 picture = gr.HTML(elem_id="picture")
+            with gr.Column(scale=1, min_width=200):  # a phone shows the columns one below the other
+                numbers = gr.HTML(elem_id="numbers")
         with gr.Row():
             method = gr.Dropdown(list(METHODS), value="pred2d", label="Method", elem_id="method", min_width=170)
             metric = gr.Dropdown(list(METRICS), value="max", label="Metric", elem_id="metric", min_width=170)
@@ -217,6 +220,7 @@ def build(explorer: Explorer) -> gr.Blocks:
         with gr.Row():
             question = gr.Textbox(label="Question", scale=4, elem_id="question", max_lines=3)
             ask = gr.Button("Ask", variant="primary", scale=1, min_width=120, elem_id="ask")
+        gr.Examples([[text] for text in explorer.answers.questions], question, label="For instance", elem_id="samples")
         answer = gr.HTML(elem_id="answer")
         gr.Markdown("### The same in code")
         plain: dict[str, Any] = {"interactive": False, "wrap_lines": True, "show_line_numbers": False}
@@ -305,7 +309,8 @@ def _wire(
     def reply(request: gr.Request, text: str, *values: Any) -> tuple[str, str]:
         try:
             page, chosen = explorer.page(_session(request)), choice(*values)
-            return "", answers_html(explorer.answers.ask(page.image, text, chosen.config))
+            answers = explorer.answers.ask(page.image, text, chosen.config)
+            return "", answers_html(answers, explorer.answers.doubt(page.image, text))
         except (PixelPruneError, ImportError) as error:
             return _message(str(error)), ""
 
@@ -329,10 +334,16 @@ def _wire(
 
 
 def _above(page: Page, choice: Choice) -> list[Any]:
-    """The message (none), the picture, the numbers and the code."""
+    """The message (of a budget that drops content), the picture, the numbers and the code."""
     view: View = look(page, choice)
     code = snippets(choice)
-    return ["", picture_html(page, choice, view), numbers_html(choice, view), *code.values()]
+    warning = budget_warning(view.selection, choice.config)
+    return [
+        _message(warning) if warning is not None else "",
+        picture_html(page, choice, view),
+        numbers_html(choice, view),
+        *code.values(),
+    ]
 
 
 def _run_or_message(work: Callable[[], list[Any]], count: int) -> list[Any]:

@@ -110,12 +110,17 @@ def look(page: Page, choice: Choice) -> View:
 
 
 def picture_html(page: Page, choice: Choice, view: View) -> str:
-    """The chosen picture, within the page: no file of it is ever written."""
-    picture = PICTURES[choice.picture](page.pixels(choice.spec), view.selection, choice.config)
+    """The chosen picture with a caption, within the page: no file of it is ever written."""
+    pixels = page.pixels(choice.spec)
+    picture = PICTURES[choice.picture](pixels, view.selection, choice.config)
+    if choice.picture == "overlay":  # its strip has what the page says in letters that a phone shows
+        picture = picture.crop((0, 0, pixels.shape[1], pixels.shape[0]))
     kept = f"{view.selection.retain_ratio:.1%} of the blocks kept"
+    size = f"{page.image.width} × {page.image.height} pixels, read at {pixels.shape[1]} × {pixels.shape[0]}"
     return (
-        f'<img class="pp-picture" src="{data_uri(picture)}" width="{picture.width}" height="{picture.height}" '
-        f'alt="{escape(choice.picture)} of {escape(page.name)}: {kept}">'
+        f'<figure class="pp-figure"><img class="pp-picture" src="{data_uri(picture)}" width="{picture.width}" '
+        f'height="{picture.height}" alt="{escape(choice.picture)} of {escape(page.name)}: {kept}">'
+        f"<figcaption>{escape(page.name)}: {size}; {kept}</figcaption></figure>"
     )
 
 

@@ -12,9 +12,7 @@ from tempfile import TemporaryDirectory
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
-from pixelprune.app.answers import Answers
-from pixelprune.app.document import MOST_BYTES, SessionStore, example_files
-from pixelprune.app.page import Explorer, serve
+from pixelprune.app.page import launch
 from pixelprune.survey import run
 from pixelprune.survey.report import write_html
 
@@ -32,7 +30,7 @@ def main() -> None:
         write_html(survey, report)
         for scheme in ("light", "dark"):
             shoot(browser, report.as_uri(), f"survey-{scheme}.png", scheme, WIDE, "figure svg")
-        page = serve(Explorer(Answers(), SessionStore(MOST_BYTES), example_files(), 25), block=False)
+        page = launch(block=False)
         for scheme in ("light", "dark"):
             shoot(browser, page.local_url, f"explorer-{scheme}.png", scheme, WIDE, "#compare img")
         shoot(browser, page.local_url, "explorer-phone.png", "dark", PHONE, "#compare img")

@@ -1,7 +1,10 @@
 """The explorer: a page in the browser that shows what is kept of an image, what that costs and what it saves.
 
     >>> from pixelprune.app.page import launch
-    >>> launch()
+    >>> if __name__ == "__main__":
+    ...     launch()
 
-Needs ``pixelprune[app]``. ``document`` and ``view`` do the work and know nothing of the page; ``page`` lays it out.
+Uploads are read in processes of their own, which import a script's main module: so that line. Needs
+``pixelprune[app]``. ``document``, ``uploads`` and ``view`` do the work and know nothing of the page; ``page`` lays it
+out.
 """

@@ -19,7 +19,7 @@ from ..core.limits import Limits
 from ..errors import ImageError
 from ..models.resize import ResizeSpec
 
-#: What an upload may cost: 180 MB of decoded pixels at most, and as a page's decoder may need that much again, 240 MB.
+#: What an upload may cost: at three bytes a pixel, 180 MB of decoded pixels at most.
 UPLOADS = Limits(page_pixels=40_000_000, document_pixels=60_000_000, pages=20)
 
 #: Bytes of decoded pixels, and visitors, that are kept at a time; who has been away longest makes room.

@@ -50,8 +50,9 @@ def ask(
 
     from .. import reader
     from ..core.images import open_images
+    from ..core.limits import DEFAULT_LIMITS
 
-    images = [image for path in paths for _, image in open_images(path, dpi)]
+    images = [image for path in paths for _, image in open_images(path, dpi, limits=DEFAULT_LIMITS)]
     try:
         from ..hf.chat import Chat, quiet_libraries
     except ImportError as error:

@@ -91,6 +91,7 @@ def _measure_all(
 ) -> tuple[list[Row], list[Failure]]:
     """Every image of every file. What fails gets its line on stderr and does not stop the others."""
     from ..core.images import open_images
+    from ..core.limits import DEFAULT_LIMITS
 
     rows: list[Row] = []
     failed: list[Failure] = []
@@ -103,7 +104,7 @@ def _measure_all(
     for path in paths:
         show(path, 0)
         try:
-            for name, image in open_images(path, dpi, refuse=fail):
+            for name, image in open_images(path, dpi, limits=DEFAULT_LIMITS, refuse=fail):
                 show(name, 0)
                 try:
                     rows.append(measure(name, image))

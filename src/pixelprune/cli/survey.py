@@ -69,9 +69,12 @@ def survey(
     if not inputs:
         raise ConfigError("name a folder or files to survey")
 
+    from ..core.limits import DEFAULT_LIMITS
     from ..survey import Settings, run
 
-    settings = Settings(model=model, metric=metric, dpi=dpi, sample=sample, seed=seed, text_tokens=text_tokens)
+    settings = Settings(
+        model=model, metric=metric, dpi=dpi, sample=sample, seed=seed, text_tokens=text_tokens, limits=DEFAULT_LIMITS
+    )
     journal = _beside(out, ".partial.jsonl")
     try:
         with _progress() as show:

@@ -82,6 +82,7 @@ def test_targets(command: str) -> None:
 def test_extras_and_where_the_package_comes_from() -> None:
     """In pages, examples and messages alike; nothing is installed from an index on which it is not yet."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["urls"]["Homepage"] == REPOSITORY
     files = [*PAGES.values(), *(ROOT / "src").rglob("*.py"), *(ROOT / "examples").rglob("*.py")]
     files += (ROOT / "examples").glob("*.ipynb")
     text = "\n".join(path.read_text() for path in files if path.name != "errors.py")  # which makes the hints

@@ -47,6 +47,11 @@ LATTICES = {"none": 0} | {f"1 block in {step} x {step}": step for step in (8, 6,
 MOST_MEGABYTES = 25
 _MEGABYTE = 1 << 20  # as Gradio counts them where it refuses a file
 
+# Gradio types neither its components nor what their handlers take and return.
+Components = list[Any]
+#: What a handler returns for each of its outputs: a value, or ``gr.update()``.
+Updates = list[Any]
+
 
 #: Pictures that are drawn at a time: what is drawn takes memory beside what is kept.
 _DRAWN_AT_ONCE = 4
@@ -242,11 +247,11 @@ def build(explorer: Explorer) -> gr.Blocks:
 def _wire(
     blocks: gr.Blocks,
     explorer: Explorer,
-    settings: list[Any],
-    shown: list[Any],
-    below: list[Any],
-    loading: tuple[Any, Any, Any],
-    asking: tuple[Any, Any, Any],
+    settings: Components,
+    shown: Components,
+    below: Components,
+    loading: tuple[gr.Component, gr.Component, gr.Component],
+    asking: tuple[gr.Component, gr.Component, gr.Component],
 ) -> None:
     """What happens when. What follows a slider bypasses the queue, and only the last of its positions counts.
 
@@ -262,21 +267,21 @@ def _wire(
     ) -> Choice:
         return Choice(int(level), method, metric, int(budget or 0) or None, model, kind, int(lattice))
 
-    def draw(request: gr.Request, *values: Any) -> list[Any]:
+    def draw(request: gr.Request, *values: Any) -> Updates:
         return run(lambda: _above(explorer.page(_session(request)), choice(*values)), len(shown))
 
-    def draw_below(request: gr.Request, *values: Any) -> list[Any]:
+    def draw_below(request: gr.Request, *values: Any) -> Updates:
         with suppress(PixelPruneError), explorer.drawing:  # draw() says what is wrong
             page, chosen = explorer.page(_session(request)), choice(*values)
             view = look(page, chosen)
             return [curve_html(page, chosen, view), compare_html(page, chosen, view)]
         return [gr.skip()] * len(below)
 
-    def run(work: Callable[[], list[Any]], count: int) -> list[Any]:
+    def run(work: Callable[[], Updates], count: int) -> Updates:
         with explorer.drawing:
             return _run_or_message(work, count)
 
-    def show_document(document: Document, session: str, values: tuple[Any, ...]) -> list[Any]:
+    def show_document(document: Document, session: str, values: tuple[Any, ...]) -> Updates:
         explorer.sessions.put(session, ViewState(document))
         with explorer.drawing:
             drawn = _above(document.pages[0], choice(*values))
@@ -286,21 +291,21 @@ def _wire(
         count = len(document.pages)
         return [*drawn, gr.update(visible=count > 1, maximum=max(2, count), value=1)]
 
-    def load_example(request: gr.Request, name: str | None, *values: Any) -> list[Any]:
+    def load_example(request: gr.Request, name: str | None, *values: Any) -> Updates:
         if name not in explorer.examples:
             return [gr.skip()] * (len(shown) + 1)
         return _run_or_message(
             lambda: show_document(Document.read(explorer.examples[name]), _session(request), values), len(shown) + 1
         )
 
-    def load_first(request: gr.Request, *values: Any) -> list[Any]:
+    def load_first(request: gr.Request, *values: Any) -> Updates:
         return load_example(request, next(iter(explorer.examples), None), *values)
 
-    def load_upload(request: gr.Request, path: str | None, *values: Any) -> list[Any]:
+    def load_upload(request: gr.Request, path: str | None, *values: Any) -> Updates:
         result = _run_or_message(lambda: show_document(explorer.take(path), _session(request), values), len(shown) + 1)
         return [*result, None, None]  # the file is gone, and no example is shown
 
-    def turn(request: gr.Request, page_number: float, *values: Any) -> list[Any]:
+    def turn(request: gr.Request, page_number: float, *values: Any) -> Updates:
         state = explorer.sessions.get(_session(request))
         if state is not None:
             state.turn(int(page_number))
@@ -333,7 +338,7 @@ def _wire(
     blocks.unload(forget)
 
 
-def _above(page: Page, choice: Choice) -> list[Any]:
+def _above(page: Page, choice: Choice) -> Updates:
     """The message (of a budget that drops content), the picture, the numbers and the code."""
     view: View = look(page, choice)
     code = snippets(choice)
@@ -346,7 +351,7 @@ def _above(page: Page, choice: Choice) -> list[Any]:
     ]
 
 
-def _run_or_message(work: Callable[[], list[Any]], count: int) -> list[Any]:
+def _run_or_message(work: Callable[[], Updates], count: int) -> Updates:
     """What work returns; or what was wrong as a message, and everything else left as it is."""
     try:
         return work()

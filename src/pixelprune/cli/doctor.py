@@ -160,9 +160,11 @@ def _check_vllm(console: Console) -> bool:
         missing.append("the plugin among the entry points (install pixelprune anew)")
     if chosen is not None and "pixelprune" not in chosen:
         missing.append("pixelprune in VLLM_PLUGINS")
-    told = f"missing {'; '.join(missing)}" if missing else f"the plugin is found and fits (tested with {compat.TESTED})"
+    result = (
+        f"missing {'; '.join(missing)}" if missing else f"the plugin is found and fits (tested with {compat.TESTED})"
+    )
     console.print(
-        f"{_mark(not missing)} engine vllm: vLLM {compat.installed_version()}: {escape(told)}", soft_wrap=True
+        f"{_mark(not missing)} engine vllm: vLLM {compat.installed_version()}: {escape(result)}", soft_wrap=True
     )
     return not missing
 
@@ -176,13 +178,13 @@ def _check_vllm_source(console: Console, path: Path) -> bool:
 
     source = Source(path, "vllm")
     missing = compat.find_missing(source, "vllm")
-    told = (
+    result = (
         f"missing {'; '.join(missing)}. Install vLLM {compat.TESTED}, or a newer pixelprune"
         if missing
         else f"the plugin fits: checked by signature, not run (tested with {compat.TESTED})"
     )
     console.print(
-        f"{_mark(not missing)} vLLM {source.version or 'of unknown version'} in {escape(f'{path}: {told}')}",
+        f"{_mark(not missing)} vLLM {source.version or 'of unknown version'} in {escape(f'{path}: {result}')}",
         soft_wrap=True,
     )
     return not missing

@@ -72,7 +72,13 @@ def test_projection_adds_up_what_the_cost_model_says(model):
         (exact(30, pred2d_5=28, pred2d_12=20), "pred2d", 12, True, "off by more than 12 of 255 levels"),
         (exact(30, pred2d_25=1, pred2d_51=1), "pred2d", 0, True, "rebuilt bit for bit"),
         # Fewer tokens are no reason for a method with which answers were worse.
-        (exact(30, adaptive_0=27), "pred2d", 0, True, "The method adaptive keeps 27.0%, but a model pointed worse"),
+        (
+            exact(30, adaptive_0=27),
+            "pred2d",
+            0,
+            True,
+            "The method adaptive keeps 27.0%, but the bundled reader pointed worse",
+        ),
         (exact(30, pred2d_12=20), "pred2d", 12, True, "Other methods were not counted"),
         (exact(30, components_0=5), "pred2d", 0, True, "No other method"),
         (exact(99), "pred2d", 0, False, "hardly repeat themselves"),

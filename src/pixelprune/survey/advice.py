@@ -102,8 +102,8 @@ def _of_methods(rows: Sequence[ImageRow], level: int) -> str:
     if shares[fewest] >= shares["pred2d"] * (1 - WORTH_METHOD):
         return f"No other method keeps less than pred2d by more than {WORTH_METHOD:.0%}."
     return (
-        f"The method {fewest} keeps {shares[fewest]:.1%}, but a model pointed worse with it: of the methods measured "
-        f"with the bundled reader, pred2d answered best. Large models have not been measured."
+        f"The method {fewest} keeps {shares[fewest]:.1%}, but the bundled reader pointed worse with it: at the same "
+        f"lattice, pred2d answered best of the methods measured. Large models have not been measured."
     )
 
 

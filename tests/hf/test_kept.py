@@ -28,7 +28,7 @@ def batches(draw: st.DrawFn) -> tuple[list[np.ndarray], list[np.ndarray], list[i
     for _ in range(draw(st.integers(1, 3))):
         row: list[int] = []
         for number in range(draw(st.integers(0, 3))):
-            row += [TEXT] * draw(st.integers(0, 2))
+            row += [TEXT] * draw(st.integers(number > 0, 2))
             blocks.append(draw(st.integers(1, 9)))
             kept.append(indices(draw, blocks[-1], first=number == 0))
             row += [HOLE] * len(kept[-1])
@@ -129,6 +129,6 @@ def test_what_does_not_fit_together_is_refused(values: np.ndarray | None, blocks
 
 def test_placeholders_of_other_images_are_refused() -> None:
     for kept in ([np.array([0, 1])], [np.array([0, 1]), np.array([0]), np.array([0, 1]), np.array([0])]):
-        with pytest.raises(PrunedInputError, match=r"row 0 has 5 image tokens|were passed but the text has"):
+        with pytest.raises(PrunedInputError, match=r"row 0 has (5 image tokens|a run of)|were passed but the text has"):
             write_kept([ROW], HOLE, kept, [4] * len(kept))
     assert KEPT == "pixelprune_kept"

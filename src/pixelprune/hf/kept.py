@@ -71,6 +71,12 @@ def write_kept(
                     f"keep {[len(indices) for indices in kept]} blocks; give each image one placeholder, and cut no "
                     f"text inside an image"
                 )
+            if done and places[done] == places[done - 1] + 1:
+                # The model's own position code takes one run of image tokens for one image.
+                raise PrunedInputError(
+                    f"row {number} has a run of {done + count} image tokens or more that are of two images, which the "
+                    f"model takes for one; give each image one placeholder between other tokens"
+                )
             values[places[done : done + count]] = kept[image].astype(np.int64) + (1 + offset)
             done, offset, image = done + count, offset + blocks[image], image + 1
         out.append(values)

@@ -14,6 +14,7 @@ from PIL import Image
 from strategies import images
 
 from pixelprune import PixelPruneError, PruneConfig, select
+from pixelprune.core import select as rule
 from pixelprune.core.config import METHODS, METRICS
 from pixelprune.errors import ImageError
 
@@ -95,15 +96,40 @@ def test_many_threads_at_once(examples):
     assert not same(alone[0], alone[1])
 
 
+def counted_walks(monkeypatch):
+    """The limits of the walks that select makes from here on."""
+    limits = []
+    walk_over = rule.numpy_walk
+
+    def counting(image, size):
+        walk = walk_over(image, size)
+        return lambda *settings: limits.append(settings[2]) or walk(*settings)
+
+    monkeypatch.setattr(rule, "numpy_walk", counting)
+    return limits
+
+
+def halved(fits, first):
+    """The slow twin of the search, over what fits by level: a level that fits, and the level below does not."""
+    low, high = first, 255
+    if fits[low]:
+        return low
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if fits[middle] else (middle, high)
+    return high
+
+
 @settings(max_examples=40, deadline=None)
 @given(
-    drawn=images(),
+    drawn=images(longest=4),
     method=st.sampled_from(METHODS),
     metric=st.sampled_from(METRICS),
     threshold=st.sampled_from((0, 0.02, 0.5)),
     anchored=st.booleans(),
 )
-def test_a_budget_finds_the_lowest_level_that_fits(drawn, method, metric, threshold, anchored):
+def test_a_budget_finds_a_level_that_fits_above_one_that_does_not(drawn, method, metric, threshold, anchored):
+    """All levels are tried here; where counts fall with the level, the level found is the lowest that fits."""
     image, size = drawn
     config = PruneConfig(method, metric, threshold, anchored)
     # 0.02 is 5.1 levels: level 5 for the metric that has levels, not enough for the others.
@@ -111,22 +137,51 @@ def test_a_budget_finds_the_lowest_level_that_fits(drawn, method, metric, thresh
     by_level = {
         level: select(image, config.replace(threshold=level / 255), block_size=size) for level in range(first, 256)
     }
-    for budget in range(1, by_level[first].num_kept + 1):
-        lowest = next(level for level, selection in by_level.items() if selection.num_kept <= budget)
-        selection = select(image, config.replace(max_tokens=budget), block_size=size)
-        assert selection.level == lowest
-        assert same(selection, by_level[lowest])
+    counts = [selection.num_kept for selection in by_level.values()]
+    for budget in range(1, counts[0] + 1):
+        fits = {level: selection.num_kept <= budget for level, selection in by_level.items()}
+        with pytest.MonkeyPatch.context() as patch:
+            walks = counted_walks(patch)
+            selection = select(image, config.replace(max_tokens=budget), block_size=size)
+        assert len(walks) <= 10
         assert selection.num_kept <= budget
+        assert same(selection, by_level[selection.level])
+        assert selection.level == first or not fits[selection.level - 1]
+        assert selection.level == halved(fits, first)
+        if counts == sorted(counts, reverse=True):
+            assert selection.level == next(level for level in by_level if fits[level])
 
 
-def test_kept_counts_can_rise_with_the_level(examples):
-    """Why every level is tried: of this image, level 6 keeps more than level 5, so halving could miss the lowest."""
+@pytest.mark.parametrize("anchored", [True, False], ids=["anchored", "sliding"])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_budget_of_a_hostile_image_costs_few_walks(method, anchored, monkeypatch):
+    """Blocks of black and white noise keep everything up to level 254 of ``max``: no search is longer."""
+    image = np.random.default_rng(0).integers(0, 2, (64, 64, 3), np.uint8) * 255
+    walks = counted_walks(monkeypatch)
+    for metric in METRICS:
+        for threshold in (0, 0.5, 0.99, 1):
+            for budget in (1, 2, 40, 63):
+                walks.clear()
+                config = PruneConfig(method, metric, threshold, anchored, max_tokens=budget)
+                assert select(image, config, block_size=8).num_kept <= budget
+                assert 1 <= len(walks) <= 10
+    walks.clear()
+    assert select(image, PruneConfig(method, anchored=anchored, max_tokens=63), block_size=8).level == 255
+    assert len(walks) == 10  # the most there can be
+
+
+def test_the_level_found_need_not_be_the_lowest(examples):
+    """Counts can rise with the level, and then a lower level may fit too: what the documentation says of max_tokens."""
     image = examples["dashboard-4k.png"]
-    counts = {level: select(image, PruneConfig(threshold=level / 255)).num_kept for level in range(8)}
-    rises = [level for level in range(1, 8) if counts[level] > counts[level - 1]]
-    assert rises
-    budget = counts[rises[0] - 1]
-    assert select(image, PruneConfig(max_tokens=budget)).level == min(n for n in counts if counts[n] <= budget)
+    counts = [select(image, PruneConfig(threshold=level / 255)).num_kept for level in range(256)]
+    rises = [level for level in range(1, 256) if counts[level] > counts[level - 1]]
+    assert 0 < len(rises) < 256 * 0.2
+    for rise in rises:
+        budget = counts[rise - 1]
+        selection = select(image, PruneConfig(max_tokens=budget))
+        lowest = next(level for level, count in enumerate(counts) if count <= budget)
+        assert counts[selection.level] == selection.num_kept <= budget
+        assert selection.level == halved([count <= budget for count in counts], 0) >= lowest
 
 
 def test_a_budget_that_is_roomy_changes_nothing(examples):

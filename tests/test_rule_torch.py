@@ -11,7 +11,7 @@ from PIL import Image
 torch = pytest.importorskip("torch")
 
 from pixelprune import PruneConfig, select  # noqa: E402
-from pixelprune.core import select as rule  # noqa: E402
+from pixelprune.core import select_torch  # noqa: E402
 from pixelprune.core.config import METHODS, METRICS  # noqa: E402
 
 SETTINGS = [
@@ -80,8 +80,8 @@ def test_long_gradients_settle() -> None:
 def test_chains_that_are_too_long_are_finished_on_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
     ramp = np.repeat((np.arange(3000) // 20).astype(np.uint8).reshape(1, -1, 1), 2, axis=0)[:, :3000]
     calls = []
-    walk = rule._numpy_walk
-    monkeypatch.setattr(rule, "_numpy_walk", lambda *a: calls.append(a) or walk(*a))
+    walk = select_torch.numpy_walk
+    monkeypatch.setattr(select_torch, "numpy_walk", lambda *a: calls.append(a) or walk(*a))
     for method in ("pred2d", "adaptive", "raster", "serpentine"):
         config = PruneConfig(method, threshold=3 / 255)  # type: ignore[arg-type]
         expected = select(ramp, config, block_size=2)

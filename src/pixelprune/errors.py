@@ -27,6 +27,10 @@ class BudgetError(PixelPruneError):
     """The lattice alone has more blocks than ``max_tokens``."""
 
 
+class SelectionError(PixelPruneError):
+    """A selection is not consistent, or what should hold one does not."""
+
+
 class UnsupportedModelError(PixelPruneError):
     """The model's family, or this copy of it, cannot take pruned inputs."""
 

@@ -98,7 +98,7 @@ def look(page: Page, choice: Choice) -> View:
     """Select, and count.
 
     Raises:
-        BudgetError, ConfigError, ImageError: the settings or the image do not allow it.
+        ConfigError, ImageError: the settings or the image do not allow it.
     """
     spec, config = choice.spec, choice.config
     pixels = page.pixels(spec)

@@ -46,7 +46,9 @@ class PruneConfig:
             it means the level ``floor(255 * threshold)``.
         anchored: compare with the *reference* of a neighbour, the kept block that it is copied from, so that errors
             never add up. ``False`` compares raw neighbours.
-        max_tokens: keep at most this many blocks: the lowest 8-bit level, from ``threshold`` upward, that fits.
+        max_tokens: keep at most this many blocks, at a higher 8-bit level than that of ``threshold`` if needed. The
+            level is found by halving, in at most 10 walks over the image: it fits and the level below does not. Kept
+            counts fall with the level but for small exceptions; without them it is the lowest level that fits.
         seed: for ``random`` only.
         lattice: also keep every block whose row and column are both multiples of this, so that dropped regions are
             sampled evenly: 2 or more; 0 keeps no more than the method does. It comes after the method, which selects

@@ -1,6 +1,7 @@
 """The rules as one walk over the blocks of a uint8 image, compiled.
 
-A block is named by its flat row-major index. ``source[i]`` is the kept block that stands for block ``i``.
+A block is named by its flat row-major index. ``source[i]`` is the reference of block ``i``:
+the kept block that it is copied from, itself where kept.
 Anchored comparisons take ``source`` of a neighbour, sliding ones the neighbour itself. Everything else is the
 rule. Pixels come in twice, as bytes ``(H, W * C)`` and as the widest words that divide a block's row, for exact
 comparison.

@@ -62,6 +62,7 @@ def kept_patches(
     values = channels * temporal_patch_size * patch_size**2
     out = np.empty((kept_indices.size * merge_size**2, values), table.dtype)
     pixels = np.ascontiguousarray(image).view()
-    pixels.flags.writeable = False  # one compiled variant serves read-only and writable images
-    _gather(pixels, kept_indices, table, patch_size, merge_size, temporal_patch_size, out)
+    kept = np.ascontiguousarray(kept_indices).view()
+    pixels.flags.writeable = kept.flags.writeable = False  # one compiled variant serves read-only and writable arrays
+    _gather(pixels, kept, table, patch_size, merge_size, temporal_patch_size, out)
     return out

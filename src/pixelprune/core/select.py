@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BudgetError, ConfigError, ImageError
-from .config import METRICS, PruneConfig, is_integer
+from .config import PruneConfig, is_integer
 from .selection import Selection
+from .walk import UNLIMITED, Walk, numpy_walk
 
 if TYPE_CHECKING:
     import torch
@@ -42,6 +43,7 @@ def select(
     Raises:
         ImageError: the image's type, shape or size is not as above.
         BudgetError: the lattice alone has more blocks than ``config.max_tokens``.
+        ConfigError: ``config`` is not a PruneConfig.
     """
     config = PruneConfig() if config is None else config
     if not isinstance(config, PruneConfig):
@@ -50,10 +52,10 @@ def select(
     block_size = int(block_size)
     _check_budget(config, image.shape[0] // block_size, image.shape[1] // block_size)
     if isinstance(image, np.ndarray):
-        walk: Any = _numpy_walk(image, block_size)
+        walk = numpy_walk(image, block_size)
     elif config.max_tokens is not None:
         # A budget tries many levels, and a walk that overruns it stops early only on the host.
-        walk = _numpy_walk(image.detach().cpu().numpy(), block_size)
+        walk = numpy_walk(image.detach().cpu().numpy(), block_size)
     else:
         from .select_torch import torch_walk
 
@@ -89,8 +91,12 @@ def _check(image: Any, block_size: int) -> None:
         )
 
 
-def _within_budget(walk: Any, method: str, config: PruneConfig, values: int) -> tuple[Any, Any, Any, int]:
-    """Select at the configured threshold, or at the lowest level from there whose kept count fits.
+def _within_budget(walk: Walk, method: str, config: PruneConfig, values: int) -> tuple[Any, Any, Any, int]:
+    """Select at the configured threshold, or at a level from there that meets the budget.
+
+    Kept counts nearly always fall with the level, so the levels between one that keeps too many and one that fits are
+    halved: at most 10 walks. Where counts fall strictly, the level found is the lowest that fits; in any case it fits
+    and the level below does not.
 
     Returns:
         The sources, the choices of the rows, the blocks that the lattice added, and the level.
@@ -105,16 +111,27 @@ def _within_budget(walk: Any, method: str, config: PruneConfig, values: int) -> 
         return source, choices, added, kept + added.size
 
     if config.max_tokens is None:
-        source, choices, added, _ = run(config.threshold * 255, _UNLIMITED)
+        source, choices, added, _ = run(config.threshold * 255, UNLIMITED)
         return source, choices, added, config.level
-    budget = int(config.max_tokens)
-    start = config.first_level
-    # Anchored counts need not fall with the level, so every level is tried; a walk that overruns stops early.
-    for level in range(start, 256):
+    budget = config.max_tokens
+
+    def within(level: int) -> tuple[Any, Any, Any, int] | None:
         source, choices, added, kept = run(float(level), budget)
-        if kept <= budget:
-            break  # at level 255 at the latest: all blocks are equal there, and what is left was found to fit
-    return source, choices, added, level
+        return (source, choices, added, level) if kept <= budget else None
+
+    low, high = config.first_level, 255
+    found = within(low)
+    if found is not None:
+        return found
+    while high - low > 1:
+        middle = (low + high) // 2
+        result = within(middle)
+        if result is None:
+            low = middle
+        else:
+            found, high = result, middle
+    # At level 255 all blocks are equal: one is kept besides the lattice, which was found to fit.
+    return found or within(high)  # type: ignore[return-value]
 
 
 def _check_budget(config: PruneConfig, rows: int, cols: int) -> None:
@@ -144,9 +161,6 @@ def _add_lattice(source: NDArray[np.int32], step: int) -> NDArray[np.int32]:
     return added
 
 
-_UNLIMITED = 2**62
-
-
 def _limit(metric: str, level: float, values: int) -> int:
     """The largest allowed integer distance: a level for ``max``, a total over a block's values otherwise.
 
@@ -159,47 +173,8 @@ def _limit(metric: str, level: float, values: int) -> int:
     return math.floor(level * level * values + 1e-6)
 
 
-def pixels_and_words(image: NDArray[np.uint8], size: int) -> tuple[NDArray[np.uint8], NDArray[np.unsignedinteger]]:
-    """What the kernels read: the bytes ``(H, W * C)``, and the same as the widest words that divide a block's row."""
-    height, width, channels = image.shape
-    pixels = np.ascontiguousarray(image).reshape(height, width * channels)
-    word = next(w for w in (8, 4, 2, 1) if size * channels % w == 0)
-    words = pixels.view(f"u{word}")
-    if not words.flags.aligned:
-        pixels = pixels.copy()
-        words = pixels.view(f"u{word}")
-    # numba compiles anew for writable and read-only arrays: let it see one kind.
-    pixels, words = pixels.view(), words.view()
-    pixels.flags.writeable = words.flags.writeable = False
-    return pixels, words
-
-
-def _numpy_walk(image: NDArray[np.uint8], size: int) -> Any:
-    """The compiled walk over a numpy image, as a function of the settings."""
-    from . import kernels as untyped
-
-    kernels: Any = untyped
-    rows, cols = image.shape[0] // size, image.shape[1] // size
-    pixels, words = pixels_and_words(image, size)
-
-    def walk(method: str, metric: str, limit: int, anchored: bool, budget: int) -> tuple[Any, Any, int]:
-        metric_id = METRICS.index(metric)
-        anchored = anchored or limit == 0  # equality is transitive: the same result, with fewer comparisons
-        common = (words, pixels, rows, cols, size, metric_id, limit, anchored)
-        if method in ("pred2d", "adaptive"):
-            source, choices, kept = kernels.walk_2d(*common, method == "adaptive", budget)
-            return source, choices, kept
-        if method == "components":
-            source, kept = kernels.walk_components(*common, budget)
-        else:
-            source, kept = kernels.walk_scan(*common, method == "serpentine", budget)
-        return source, None, kept
-
-    return walk
-
-
 def _random_source(pred2d_source: NDArray[np.int32], seed: int) -> NDArray[np.int32]:
-    """As many blocks as pred2d keeps, at random, block (0, 0) among them; the last kept one stands for the dropped."""
+    """As many blocks as pred2d keeps, at random, block (0, 0) among them; references are the last kept."""
     total = pred2d_source.size
     indices = np.arange(total, dtype=np.int32)
     count = int((pred2d_source.ravel() == indices).sum())

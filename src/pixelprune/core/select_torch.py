@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .selection import ROW_PREDICTORS
+from .walk import Walk, numpy_walk
 
 _ROUNDS = 8  # after so many, long chains of near-equal blocks are quicker on the host
 _CHUNK = 1 << 26  # values compared at a time, which bounds the scratch memory
 
 
-def torch_walk(image: Tensor, size: int) -> Callable[[str, str, int, bool, int], tuple[Any, Any, int]]:
+def torch_walk(image: Tensor, size: int) -> Walk:
     """The walk over a tensor, as a function of the settings.
 
     Args:
@@ -30,9 +31,8 @@ def torch_walk(image: Tensor, size: int) -> Callable[[str, str, int, bool, int],
         size: side of a block in pixels.
 
     Returns:
-        ``walk(method, metric, limit, anchored, budget) -> (source, row choices or None, kept count)``, on the CPU.
-        ``components`` with anchors and a threshold grows regions one after the other and runs on a host copy; so do
-        images whose chains of near-equal blocks do not settle in a few rounds.
+        The walk, whose results are on the CPU. ``components`` with anchors and a threshold grows regions one after the
+        other and runs on a host copy; so do images whose chains of near-equal blocks do not settle in a few rounds.
     """
     rows, cols, channels = image.shape[0] // size, image.shape[1] // size, image.shape[2]
     blocks = image.reshape(rows, size, cols, size, channels).swapaxes(1, 2).reshape(rows * cols, -1)
@@ -54,9 +54,7 @@ def torch_walk(image: Tensor, size: int) -> Callable[[str, str, int, bool, int],
         else:
             source, choices = _predict(same, rows, cols, method == "adaptive", anchored, image.device)
         if source is None:
-            from .select import _numpy_walk
-
-            return _numpy_walk(image.cpu().numpy(), size)(method, metric, limit, True, budget)  # type: ignore[no-any-return]
+            return numpy_walk(image.cpu().numpy(), size)(method, metric, limit, True, budget)
         result: NDArray[np.int32] = source.reshape(rows, cols).cpu().numpy().astype(np.int32)
         kept = int((result.ravel() == np.arange(result.size)).sum())
         return result, None if choices is None else choices.cpu().numpy().astype(np.uint8), kept
@@ -100,7 +98,7 @@ def _predict(
     predictors, nodes = here.shape[0], here + torch.arange(here.shape[0], device=device)[:, None] * total
     row, col = here // cols, here % cols
     choice = torch.zeros(rows, dtype=torch.long, device=device)
-    candidate = here.clone()  # the block that stands for each block if its row takes that predictor
+    candidate = here.clone()  # the reference of each block if its row takes that predictor
     for _ in range(_ROUNDS):
         chosen = candidate[choice[here[0] // cols], here[0]]
         # Blocks A, B, C of the rule. Where there is none, another of them or the block itself stands in.

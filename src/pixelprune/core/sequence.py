@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from ..errors import ConfigError, ImageError
 from .config import PruneConfig, is_integer
-from .select import pixels_and_words, select
+from .select import select
 from .selection import Selection
+from .walk import pixels_and_words
 
 References = Literal["previous", "first+previous", "any"]
 

@@ -24,13 +24,22 @@ def same(a, b):
     return (
         np.array_equal(a.source, b.source)
         and np.array_equal(a.row_predictors, b.row_predictors)
+        and np.array_equal(a.lattice_indices, b.lattice_indices)
         and (a.block_size, a.level) == (b.block_size, b.level)
     )
 
 
 def arrays_of(selection):
     return [
-        a for a in (selection.source, selection.keep, selection.kept_indices, selection.row_predictors) if a is not None
+        a
+        for a in (
+            selection.source,
+            selection.keep,
+            selection.kept_indices,
+            selection.row_predictors,
+            selection.lattice_indices,
+        )
+        if a is not None
     ]
 
 
@@ -88,6 +97,10 @@ def changed(index, value):
         ((SOURCE, 8, 0, np.array([0, 4])), "one of 0 to 3 for each of 2 rows; got 2 of up to 4"),
         ((SOURCE, 8, 0, np.array([0])), "for each of 2 rows; got 1 of up to 0"),
         ((SOURCE, 8, 0, np.array([0.0, 1.0])), "row_predictors must be .* 1 dimensions; got float64"),
+        ((SOURCE, 8, 0, None, [3]), "lattice_indices must be flat indices of kept blocks"),
+        ((SOURCE, 8, 0, None, [4, 0]), "lattice_indices must be .* ascending"),
+        ((SOURCE, 8, 0, None, [6]), "lattice_indices must be flat indices"),
+        ((SOURCE, 8, 0, None, [[0]]), "lattice_indices must be .* 1 dimensions"),
         ((SOURCE, 8, 0, np.array([0, 256])), "row_predictors must hold numbers from 0 to 255; got 0 to 256"),
     ],
 )
@@ -116,7 +129,7 @@ def test_every_wrong_reference_is_seen():
 @given(drawn=images(), config=CONFIGS, way=st.sampled_from(("copy", "deepcopy", "pickle", "replace", "dict", "json")))
 def test_copies_are_equal_and_read_only(drawn, config, way):
     image, size = drawn
-    selection = select(image, config, block_size=size)
+    selection = select(image, config.replace(max_tokens=None), block_size=size)
     selection.kept_indices  # noqa: B018  (cached values must not travel as arrays that can be written to)
     other = {
         "copy": copy.copy,
@@ -143,7 +156,7 @@ def test_the_callers_array_stays_the_callers():
 
 @pytest.mark.parametrize("choices", [None, np.array([0, 3], np.uint8)], ids=["no choices", "choices"])
 def test_a_file_is_read_back(choices, tmp_path):
-    selection = Selection(SOURCE, 8, 5, choices)
+    selection = Selection(SOURCE, 8, 5, choices, None if choices is None else [2, 4])
     selection.save(tmp_path / "selection.npz")
     assert same(Selection.load(tmp_path / "selection.npz"), selection)
     assert not same(Selection.load(tmp_path / "selection.npz"), dataclasses.replace(selection, level=6))
@@ -158,7 +171,7 @@ def test_a_file_is_read_back(choices, tmp_path):
         ({"format": None}, f"must be of format {FORMAT}; got None"),
         ({"level": 300}, "level must be .* got 300"),
         ({"source": [[1, 0]]}, "must be a kept block"),
-        ({"image": 3}, "a selection has block_size, format, level, row_predictors, source; got .*image"),
+        ({"image": 3}, "a selection has block_size, format, lattice_indices, level, .*; got .*image"),
     ],
 )
 def test_another_format_is_refused(values, seen, tmp_path):
@@ -186,5 +199,5 @@ def test_what_is_no_selection_is_refused(tmp_path):
         Selection.from_dict(5)
     values = Selection(SOURCE, 8).to_dict()
     del values["level"]
-    with pytest.raises(SelectionError, match="a selection has block_size, format, level"):
+    with pytest.raises(SelectionError, match="a selection has block_size, format, lattice_indices, level"):
         Selection.from_dict(values)

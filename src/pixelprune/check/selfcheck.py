@@ -98,5 +98,5 @@ def _full_inputs(processor: Any, text: str, image: Image.Image) -> oracle.FullIn
     finally:
         processor.prune = prune
     return oracle.FullInputs(
-        whole["input_ids"][0], whole["pixel_values"], whole["image_grid_thw"], [torch.from_numpy(kept).long()]
+        whole["input_ids"][0], whole["pixel_values"], whole["image_grid_thw"], [torch.tensor(kept).long()]
     )

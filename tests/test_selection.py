@@ -201,3 +201,10 @@ def test_what_is_no_selection_is_refused(tmp_path):
     del values["level"]
     with pytest.raises(SelectionError, match="a selection has block_size, format, lattice_indices, level"):
         Selection.from_dict(values)
+
+
+def test_a_lattice_that_adds_nothing_is_not_no_lattice():
+    """Of an empty list numpy makes an array of floats."""
+    selection = Selection(SOURCE, 8, lattice_indices=[])
+    again = Selection.from_dict(json.loads(json.dumps(selection.to_dict())))
+    assert again.lattice_indices is not None and again.lattice_indices.dtype == np.int32 and not again.num_lattice

@@ -81,8 +81,7 @@ class Selection:
             inside = lattice[(lattice >= 0) & (lattice < flat.size)]
             if inside.size < lattice.size or (np.diff(lattice) <= 0).any() or (flat[inside] != inside).any():
                 raise SelectionError(
-                    f"lattice_indices must be flat indices of kept blocks, ascending; got {lattice.size} of them that "
-                    f"are not"
+                    f"lattice_indices must be flat indices of kept blocks, ascending; got {str(lattice)[:80]}"
                 )
         values = (source, int(self.block_size), int(self.level), choices, lattice)
         for field, value in zip(fields(self), values, strict=True):
@@ -211,6 +210,8 @@ def _integers(name: str, values: Any, dimensions: int, dtype: Any) -> NDArray[An
         array = np.asarray(values)
     except ValueError:  # rows of different lengths
         array = np.empty(0, object)
+    if isinstance(values, list) and not values:  # numpy takes an empty list for floats
+        array = array.astype(dtype)
     if array.ndim != dimensions or array.dtype.kind not in "iu":
         raise SelectionError(
             f"{name} must be an array of whole numbers with {dimensions} dimensions; "

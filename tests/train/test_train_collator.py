@@ -175,7 +175,7 @@ def test_a_share_of_the_rows_stays_whole(folder: Path, processor: Any, pictures:
     """Each row as the one or the other collator makes it; by content, wherever it stands; none in evaluation."""
     given = [parse_row(row(user("form.png", f"Number {n}?"), answer("5")), f"rows:{n}", pictures) for n in range(200)]
     pruned = len(ChatCollator(processor).encode(given[0]).pixel_values)  # type: ignore[arg-type]
-    mixed = ChatCollator(processor, whole_share=0.3)
+    mixed = ChatCollator(processor, unpruned_fraction=0.3)
     seen = [mixed.encode(conversation) for conversation in given]
     whole = [len(encoded.pixel_values) > pruned for encoded in seen]  # type: ignore[arg-type]
     assert 0.2 < sum(whole) / len(whole) < 0.4
@@ -189,12 +189,12 @@ def test_a_share_of_the_rows_stays_whole(folder: Path, processor: Any, pictures:
         moved = replace(conversation, where="elsewhere:7")
         assert len(mixed.encode(moved).input_ids) == len(encoded.input_ids)
     assert all(len(mixed.for_evaluation().encode(c).pixel_values) == pruned for c in given[:20])  # type: ignore[arg-type]
-    taught = ChatCollator(processor, whole_share=0.3, teacher=True)
+    taught = ChatCollator(processor, unpruned_fraction=0.3, teacher=True)
     pairs = [taught.encode(conversation) for conversation in given[:20]]
     assert [len(e.pixel_values) == len(e.teacher.pixel_values) for e in pairs] == whole[:20]  # type: ignore
     assert all(len(e.teacher.pixel_values) > pruned for e in pairs)  # type: ignore[arg-type, union-attr]
-    with pytest.raises(ConfigError, match=r"whole_share must be between 0 and 1; got 1\.5"):
-        ChatCollator(processor, whole_share=1.5)
+    with pytest.raises(ConfigError, match=r"unpruned_fraction must be between 0 and 1; got 1\.5"):
+        ChatCollator(processor, unpruned_fraction=1.5)
 
 
 def test_long_and_broken_rows_name_their_line(processor: Any, pictures: Path) -> None:

@@ -43,13 +43,20 @@ def test_two_processes_are_one(tune: dict[str, Any], folder: Path, pictures: Pat
         "images": {"min_pixels": 1024},
         "tune": tune,
         "distill": {"alpha": 0.5} if tune else None,
-        "schedule": {"epochs": 2, "batch_size": 2, "learning_rate": 1e-3, "scheduler": "constant", "seed": 1},
-        "save": {"log_every": 1, "every": 100},
+        "trainer": {
+            "num_train_epochs": 2,
+            "per_device_train_batch_size": 2,
+            "learning_rate": 1e-3,
+            "lr_scheduler_type": "constant",
+            "seed": 1,
+            "logging_steps": 1,
+            "save_steps": 100,
+        },
         "device": "cpu",
     }
     one, two = tmp_path / "one", tmp_path / "two"
     alone = run.train(parse_config({**content, "output": str(one)}))
-    content["schedule"]["batch_size"] = 1
+    content["trainer"]["per_device_train_batch_size"] = 1
     config = tmp_path / "two.yaml"
     config.write_text(yaml.safe_dump({**content, "output": str(two)}))
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

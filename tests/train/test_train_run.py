@@ -18,13 +18,14 @@ import yaml
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from train_kit import load_model, rows, write
-from transformers import AutoModelForImageTextToText, AutoTokenizer
+from transformers import AutoModelForImageTextToText, AutoTokenizer, TrainingArguments
 
 from pixelprune.errors import ConfigError, PixelPruneError
 from pixelprune.hf import PrunedProcessor
 from pixelprune.train import run
 from pixelprune.train.checkpoint import last_complete_checkpoint
-from pixelprune.train.config import load_config, parse_config
+from pixelprune.train.config import Data, load_config, parse_config
+from pixelprune.train.options import DEFAULTS, MOVED, OURS
 
 PIXELPRUNE = [sys.executable, "-m", "pixelprune"]
 EXAMPLES = Path(__file__).parents[2] / "examples" / "train"
@@ -41,8 +42,14 @@ def content(folder: Path, pictures: Path, tmp_path: Path) -> dict[str, Any]:
             "eval": [str(write(pictures / "held.jsonl", rows(5)))],
         },
         "images": {"min_pixels": 1024},
-        "schedule": {"max_steps": 8, "batch_size": 2, "learning_rate": 1e-3, "scheduler": "constant"},
-        "save": {"log_every": 1, "every": 4},
+        "trainer": {
+            "max_steps": 8,
+            "per_device_train_batch_size": 2,
+            "learning_rate": 1e-3,
+            "lr_scheduler_type": "constant",
+            "logging_steps": 1,
+            "save_steps": 4,
+        },
         "device": "cpu",
     }
 
@@ -64,7 +71,7 @@ def command(*arguments: Any) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_run_leaves_a_model_and_its_logs(content: dict[str, Any], tmp_path: Path, folder: Path) -> None:
-    result = command(saved(tmp_path / "c.yaml", content), "schedule.max_steps=4", "save.every=2")
+    result = command(saved(tmp_path / "c.yaml", content), "trainer.max_steps=4", "trainer.save_steps=2")
     assert result.returncode == 0, result.stderr
     output = tmp_path / "out"
     assert re.search(r"step 4/4  loss \d+\.\d+  \d+ tokens/s  \d+\.\d% kept", result.stderr)
@@ -96,7 +103,7 @@ def test_it_goes_on_after_a_kill_to_the_same_losses(content: dict[str, Any], tmp
     content["data"]["train"] = [{"path": content["data"]["train"][0], "weight": 2}, {"path": str(extra), "weight": 1}]
     content["tune"] = {"lora": {"rank": 4, "dropout": 0.2, "parts": ["vision", "language"]}}
     content["distill"] = {"alpha": 0.5, "temperature": 2.0}
-    content["schedule"]["max_steps"] = 24
+    content["trainer"]["max_steps"] = 24
     whole = {**content, "output": str(tmp_path / "whole")}
     run.train(parse_config(whole))
 
@@ -122,7 +129,7 @@ def test_it_goes_on_after_a_kill_to_the_same_losses(content: dict[str, Any], tmp
     weights = [load_file(place / "adapter_model.safetensors") for place in (output, tmp_path / "whole")]
     assert all(torch.allclose(value, weights[1][name], atol=1e-6) for name, value in weights[0].items())
     # Control: another seed is another curve.
-    other = {**content, "output": str(tmp_path / "other"), "schedule": {**content["schedule"], "seed": 1}}
+    other = {**content, "output": str(tmp_path / "other"), "trainer": {**content["trainer"], "seed": 1}}
     run.train(parse_config(other))
     assert losses(tmp_path / "other") != pytest.approx(losses(output), rel=1e-3)
 
@@ -134,22 +141,22 @@ def test_another_run_s_checkpoints_are_refused(content: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=r"holds a run with other settings: prune\.lattice was 0 and is 4"):
         run.train(parse_config({**content, "prune": {"lattice": 4}}))
     # What shapes no weight may change; a finished run is only evaluated again.
-    again = run.train(parse_config({**content, "save": {"log_every": 1, "every": 2}}))
+    again = run.train(parse_config({**content, "trainer": {**content["trainer"], "save_steps": 2}}))
     assert again.steps == first.steps == 8
     assert again.metrics["eval_loss"] == pytest.approx(first.metrics["eval_loss"], rel=1e-6)
     # A run of a version that did not know a key had its default.
     saved_run = Path(content["output"]) / "run.yaml"
-    assert "whole_share: 0.0" in saved_run.read_text()
-    saved_run.write_text(saved_run.read_text().replace("  whole_share: 0.0\n", ""))
+    assert "unpruned_fraction: 0.0" in saved_run.read_text()
+    saved_run.write_text(saved_run.read_text().replace("  unpruned_fraction: 0.0\n", ""))
     run.train(parse_config(content))
-    with pytest.raises(ConfigError, match=r"data\.whole_share was 0\.0 and is 0\.5"):
-        run.train(parse_config({**content, "data": {**content["data"], "whole_share": 0.5}}))
+    with pytest.raises(ConfigError, match=r"data\.unpruned_fraction was 0\.0 and is 0\.5"):
+        run.train(parse_config({**content, "data": {**content["data"], "unpruned_fraction": 0.5}}))
 
 
 def test_whole_images_are_for_training_only(content: dict[str, Any], tmp_path: Path) -> None:
     """Nearly all rows whole: the log of training says so, evaluation prunes as ever."""
     pruned = run.train(parse_config(content))
-    mixed = {**content, "output": str(tmp_path / "mixed"), "data": {**content["data"], "whole_share": 0.99}}
+    mixed = {**content, "output": str(tmp_path / "mixed"), "data": {**content["data"], "unpruned_fraction": 0.99}}
     result = run.train(parse_config(mixed))
     assert result.metrics["eval_retain_ratio"] == pruned.metrics["eval_retain_ratio"] < 0.9
     logged = [
@@ -169,15 +176,19 @@ def test_whole_images_are_for_training_only(content: dict[str, Any], tmp_path: P
         ({"tune": {"freeze": ["vision"]}}, r"(?!model\.visual\.).*|model\.visual\.(merger|deepstack).*"),
         ({"tune": {"freeze": ["vision", "merger"]}, "data": {"packing": True}}, r"(?!model\.visual\.).*"),
         ({"tune": {"freeze": ["language"]}, "prune": None}, r"model\.visual\..*"),
-        ({"tune": {"freeze": ["language", "vision"], "bf16": True}}, r"model\.visual\.(merger|deepstack).*"),
-        ({"tune": {"gradient_checkpointing": True, "linear_patches": False}, "distill": {}}, ".*"),
+        (
+            {"tune": {"freeze": ["language", "vision"]}, "trainer": {"bf16": True}},
+            r"model\.visual\.(merger|deepstack).*",
+        ),
+        ({"tune": {"linear_patches": False}, "trainer": {"gradient_checkpointing": True}, "distill": {}}, ".*"),
     ],
 )  # fmt: skip
 def test_what_is_frozen_stays(
     content: dict[str, Any], changes: dict[str, Any], trained: str, folder: Path, tmp_path: Path
 ) -> None:
-    changes["data"] = {**content["data"], **changes.get("data", {})}
-    content["schedule"]["max_steps"] = 2
+    for section in ("data", "trainer"):
+        changes[section] = {**content[section], **changes.get(section, {})}
+    changes["trainer"]["max_steps"] = 2
     run.train(parse_config({**content, **changes}))
     before, after = load_file(folder / "model.safetensors"), load_file(tmp_path / "out" / "model.safetensors")
     assert set(before) == set(after)
@@ -189,7 +200,7 @@ def test_what_is_frozen_stays(
 
 def test_an_adapter_alone_or_merged(content: dict[str, Any], tmp_path: Path) -> None:
     content["tune"] = {"lora": {"rank": 2, "parts": ["merger", "language"]}}
-    content["schedule"]["max_steps"] = 3
+    content["trainer"]["max_steps"] = 3
     alone = run.train(parse_config(content))
     assert not (tmp_path / "out" / "model.safetensors").exists()
     names = list(load_file(tmp_path / "out" / "adapter_model.safetensors"))
@@ -208,7 +219,7 @@ def test_bad_rows_end_the_run_or_are_counted(content: dict[str, Any], tmp_path: 
     result = command(path)
     assert result.returncode == 2 and "Traceback" not in result.stderr
     assert re.fullmatch(r"pixelprune: \S+run\.jsonl:7: not valid JSON .* leaves such rows out\)\n", result.stderr)
-    result = command(path, "data.skip_bad_rows=true", "schedule.max_steps=1")
+    result = command(path, "data.skip_bad_rows=true", "trainer.max_steps=1")
     assert result.returncode == 0, result.stderr
     said = "".join(result.stderr.split())  # lines break where the terminal ends
     assert "run.jsonl:7:notvalidJSON" in said and "1badrowwasleftout" in said
@@ -218,21 +229,32 @@ def test_bad_rows_end_the_run_or_are_counted(content: dict[str, Any], tmp_path: 
     ("changes", "message"),
     [
         ({"modle": "x"}, "unknown key 'modle'; did you mean 'model'?"),
-        ({"schedule": {"learning_rat": 1}}, "unknown key 'schedule.learning_rat'; did you mean 'learning_rate'?"),
+        ({"trainer": {"learning_rat": 1}}, "trainer: TrainingArguments has no option 'learning_rat'; did you mean 'l"),
+        ({"trainer": {"qqq": 1}}, "TrainingArguments has no option 'qqq'; see the documentation of transformers."),
+        ({"trainer": {"output_dir": "x"}}, "trainer: output_dir is set by the key output; leave it out"),
+        ({"trainer": {"report_to": "all"}}, "trainer: report_to is set by the run: it logs"),
+        ({"trainer": [1]}, "trainer: must hold options of TrainingArguments, such as max_steps: 100; got [1]"),
+        ({"trainer": {"bf16": "perhaps"}}, "trainer: bf16: Input should be a valid boolean"),
         ({"tune": {"lora": {"ranks": 1}}}, "unknown key 'tune.lora.ranks'; did you mean 'rank'?"),
         ({"data": {"train": [{"file": "a"}]}}, "unknown key 'data.train.0.file'; known are path, weight"),
         ({"prune": {"treshold": 0}}, "prune: unknown setting 'treshold'; did you mean 'threshold'?"),
         ({"prune": {"threshold": 2}}, "threshold must be a number from 0 to 1"),
-        ({"schedule": {"batch_size": 0}}, "schedule.batch_size: Input should be greater than or equal to 1; got 0"),
-        ({"schedule": {"learning_rate": "fast"}}, "schedule.learning_rate: Input should be a valid number"),
+        ({"trainer": {"per_device_train_batch_size": 0}}, "per_device_train_batch_size must be more than 0; got 0"),
+        ({"trainer": {"learning_rate": "fast"}}, "trainer: learning_rate: Input should be a valid number"),
         ({"tune": {"freeze": ["eyes"]}}, "tune.freeze.0: Input should be 'vision', 'merger' or 'language'; got 'eyes'"),
         ({"tune": {"freeze": ["vision"], "lora": {}}}, "tune.freeze does nothing beside tune.lora"),
         ({"data": {"train": []}}, "data.train: name at least one JSONL file"),
         ({"data": {"train": ["a", {"path": "b", "weight": 1}]}}, "give every file a weight, or none"),
-        ({"save": {"log_every": 3, "every": 4}}, "save.every must be a multiple of save.log_every"),
-        ({"data": {"train": ["a"]}, "save": {"eval_every": 10}}, "save.eval_every needs data.eval"),
-        ({"data": {"train": ["a"], "whole_share": 1}}, "data.whole_share: Input should be less than 1; got 1"),
-        ({"data": {"train": ["a"], "whole_share": 0.5}, "prune": None}, "data.whole_share does nothing where prune is"),
+        ({"data": {"train": ["a"]}, "trainer": {"eval_steps": 10}}, "trainer.eval_steps need data.eval"),
+        ({"schedule": {"max_steps": 5}}, "schedule.max_steps is now trainer.max_steps"),
+        (
+            {"tune": {"bf16": True}, "save": {"every": 5}},
+            "save.every is now trainer.save_steps; tune.bf16 is now trainer.bf16",
+        ),
+        ({"schedule": None}, "the section schedule is now trainer, with the names of TrainingArguments"),
+        ({"data": {"train": "a", "whole_share": 0.5}}, "data.whole_share is now data.unpruned_fraction"),
+        ({"data": {"train": ["a"], "unpruned_fraction": 1}}, "unpruned_fraction: Input should be less than 1; got 1"),
+        ({"data": {"train": ["a"], "unpruned_fraction": 0.5}, "prune": None}, "does nothing where prune is"),
         ({"output": None}, "output: Input should be a valid string; got None"),
         ({"distill": {"alpha": 1.5}}, "distill.alpha: Input should be less than or equal to 1; got 1.5"),
     ],
@@ -247,11 +269,11 @@ def test_configs_that_are_wrong(content: dict[str, Any], changes: dict[str, Any]
 
 def test_config_files(content: dict[str, Any], tmp_path: Path) -> None:
     path = saved(tmp_path / "c.yaml", content)
-    config = load_config(path, ["schedule.learning_rate=2e-4", "tune.lora.rank=8", "prune=null", "data.eval=[]"])
-    assert config.schedule.learning_rate == 2e-4 and config.tune.lora is not None and config.tune.lora.rank == 8
+    config = load_config(path, ["trainer.learning_rate=2e-4", "tune.lora.rank=8", "prune=null", "data.eval=[]"])
+    assert config.trainer["learning_rate"] == 2e-4 and config.tune.lora is not None and config.tune.lora.rank == 8
     assert config.prune is None and config.data.eval == []
     assert config == parse_config(config.model_dump(mode="json")), "what a run notes down is its config"
-    for text, message in (("schedule", "an override is key=value"), ("model.x=1", "model is no section")):
+    for text, message in (("trainer", "an override is key=value"), ("model.x=1", "model is no section")):
         with pytest.raises(ConfigError, match=message):
             load_config(path, [text])
     for text, message in (
@@ -268,9 +290,10 @@ def test_config_files(content: dict[str, Any], tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"model": "/no/such/folder"}, "there is no folder '/no/such/folder'"),
+        ({"model": "nobody/no-such-model"}, "nobody/no-such-model cannot be loaded"),
         ({"images": {"min_pixels": 5000, "max_pixels": 4000}}, "min_pixels 5000 is more than max_pixels 4000"),
         ({"tune": {"freeze": ["vision", "merger", "language"]}}, "frozen nothing is left to train"),
-        ({"schedule": {"scheduler": "sideways"}}, "the Hugging Face Trainer refuses these settings: .*sideways"),
+        ({"trainer": {"lr_scheduler_type": "sideways"}}, "the Hugging Face Trainer refuses these settings: .*sideways"),
         ({"tune": {"attention": "telepathy"}}, "cannot be loaded: .*telepathy"),
         ({"data": {"train": ["/no/such.jsonl"]}}, "/no/such.jsonl: cannot be read"),
     ],
@@ -281,6 +304,61 @@ def test_runs_that_cannot_begin(content: dict[str, Any], changes: dict[str, Any]
 
 
 def test_bf16_without_a_gpu_runs_on_the_cpu(content: dict[str, Any]) -> None:
-    config = parse_config({**content, "device": "auto", "tune": {"bf16": True}})
+    config = parse_config({**content, "device": "auto", "trainer": {"bf16": True}})
     args = run._arguments(config)
     assert args.bf16 and args.use_cpu == (not torch.accelerator.is_available())
+
+
+def test_options_reach_the_trainer_and_have_defaults(content: dict[str, Any]) -> None:
+    """Any option of TrainingArguments is handed through; YAML reads 1e-5 as a text."""
+    content["trainer"] = {"learning_rate": "1e-5", "max_grad_norm": 0.5, "adam_beta2": 0.9, "eval_steps": 7}
+    args = run._arguments(parse_config(content))
+    assert (args.learning_rate, args.max_grad_norm, args.adam_beta2, args.eval_steps) == (1e-5, 0.5, 0.9, 7)
+    assert (args.eval_strategy, args.lr_scheduler_type, args.output_dir) == ("steps", "cosine", content["output"])
+    for name, value in DEFAULTS.items():
+        assert getattr(args, name) == value or name in content["trainer"]
+    # A default that is written out makes no other run.
+    assert parse_config({**content, "trainer": {}}) == parse_config({**content, "trainer": {"seed": 0}})
+
+
+def test_moved_keys_are_gone_and_their_new_places_exist(content: dict[str, Any]) -> None:
+    known = TrainingArguments.__dataclass_fields__
+    for old, new in MOVED.items():
+        section, _, key = old.partition(".")
+        with pytest.raises(ConfigError, match=f"{re.escape(old)} is now {re.escape(new)}"):
+            parse_config({**content, section: {**content.get(section, {}), key: 1}})
+        section, _, key = new.partition(".")
+        assert key in (known if section == "trainer" else Data.model_fields)
+    assert set(DEFAULTS) <= set(known) and set(OURS) <= set(known)
+
+
+def test_one_file_needs_no_list(content: dict[str, Any]) -> None:
+    data = {name: files[0] for name, files in content["data"].items()}
+    assert parse_config({**content, "data": data}) == parse_config(content)
+    weighted = {"train": {"path": "a", "weight": 2}}
+    assert parse_config({**content, "data": weighted}).data.train[0].weight == 2
+
+
+def test_paths_are_relative_to_the_working_directory(
+    content: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = Path(content["data"]["train"][0])
+    (tmp_path / "configs").mkdir()
+    path = saved(tmp_path / "configs" / "c.yaml", {**content, "data": {"train": train.name}, "output": "here"})
+    monkeypatch.chdir(train.parent)
+    result = run.train(load_config(path, ["trainer.max_steps=1"]))
+    assert result.output.resolve() == train.parent.resolve() / "here" and (train.parent / "here").is_dir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(PixelPruneError, match=f"{train.name}: cannot be read"):
+        run.train(load_config(path))
+
+
+def test_a_short_run_logs_its_first_and_last_step_and_says_what_it_did(content: dict[str, Any]) -> None:
+    content["data"].pop("eval")
+    content["trainer"] |= {"max_steps": 3, "logging_steps": 10}
+    output = run.train(parse_config(content)).output
+    history = json.loads((output / "trainer_state.json").read_text())["log_history"]
+    assert [entry["step"] for entry in history if "loss" in entry] == [1, 3]
+    metrics = json.loads((output / "metrics.json").read_text())
+    assert metrics["steps"] == 3 and metrics["train_loss"] == losses(output)[-1]
+    assert 0 < metrics["train_retain_ratio"] < 1

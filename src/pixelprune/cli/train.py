@@ -14,7 +14,7 @@ from ..errors import ConfigError, install_hint
 def train(
     config: Annotated[Path, typer.Argument(help="A YAML file; docs/training.md lists its keys.")],
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change: schedule.max_steps=10")
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change: trainer.max_steps=10")
     ] = None,
 ) -> None:
     """Fine-tune a model with pruned images: full, frozen in part, or LoRA; on answers, or self-distilled.

@@ -1,4 +1,4 @@
-"""Which checkpoint a run can go on from, and whether it is the same run."""
+"""Which checkpoint a run can resume from, and whether it is the same run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ from ..errors import ConfigError
 from .config import TrainConfig, parse_config
 
 #: Settings that may change between two parts of a run: they do not change what is learned.
-FREE = ("output", "data.workers", "data.check", "save", "device")
+MUTABLE_ON_RESUME = (
+    "output", "data.check", "device", "trainer.logging_steps", "trainer.logging_first_step", "trainer.logging_strategy",
+    "trainer.save_steps", "trainer.save_strategy", "trainer.save_total_limit", "trainer.eval_steps",
+    "trainer.eval_strategy", "trainer.per_device_eval_batch_size", "trainer.dataloader_num_workers",
+    "trainer.dataloader_pin_memory", "trainer.dataloader_prefetch_factor",
+)  # fmt: skip
 
 #: What the Trainer writes last into a checkpoint.
 STATE = "trainer_state.json"
@@ -42,7 +47,7 @@ def is_finished(checkpoint: Path) -> bool:
 
 
 def guard_settings(output: Path, config: TrainConfig) -> None:
-    """Refuse to go on with another run's checkpoints.
+    """Refuse to resume from another run's checkpoints.
 
     Raises:
         ConfigError: a setting that shapes the training is not what it was when the run began.
@@ -55,7 +60,7 @@ def guard_settings(output: Path, config: TrainConfig) -> None:
     # Read as a config, so that a key that is newer than the run has the value that it had without being written.
     before = parse_config(before, str(path)).model_dump(mode="json")
     for key, old, new in _differences(before, config.model_dump(mode="json")):
-        if not any(key == free or key.startswith(f"{free}.") for free in FREE):
+        if key not in MUTABLE_ON_RESUME:
             raise ConfigError(
                 f"{output} holds a run with other settings: {key} was {old!r} and is {new!r}; restore it, or choose "
                 f"another output"

@@ -67,11 +67,12 @@ class ChatCollator:
             through images or answers.
         teacher: add ``teacher``, the batch with whole images, for :class:`~pixelprune.train.DistillationTrainer`.
         last_answer: learn the last answer of each conversation only.
-        whole_share: share of the conversations, 0 to 1, whose images are not pruned, so that the model goes on reading
-            whole images too. Which ones follows from their content: a row is seen the same way each time.
+        unpruned_fraction: share of the conversations, 0 to 1, whose images are not pruned, so that the model still
+            reads whole images too. Which ones follows from their content: a row is seen the same way each time.
 
     Raises:
-        ConfigError: the processor is none of ours, ``max_length`` is no number of tokens, or ``whole_share`` no share.
+        ConfigError: the processor is not a PrunedProcessor, ``max_length`` is not a number of tokens, or
+            ``unpruned_fraction`` not a fraction.
         UnsupportedModelError: packing with a recurrent family, whose state would cross the boundaries.
     """
 
@@ -83,14 +84,14 @@ class ChatCollator:
         max_length: int | None = None,
         teacher: bool = False,
         last_answer: bool = False,
-        whole_share: float = 0.0,
+        unpruned_fraction: float = 0.0,
     ) -> None:
         if not hasattr(processor, "prune") or not hasattr(processor, "last_report"):
             raise ConfigError(f"ChatCollator needs a PrunedProcessor; got {type(processor).__name__}")
         if max_length is not None and max_length < 1:
             raise ConfigError(f"max_length must be at least 1 token; got {max_length}")
-        if not 0 <= whole_share <= 1:
-            raise ConfigError(f"whole_share must be between 0 and 1; got {whole_share}")
+        if not 0 <= unpruned_fraction <= 1:
+            raise ConfigError(f"unpruned_fraction must be between 0 and 1; got {unpruned_fraction}")
         if packing and processor.family.recurrent:
             raise UnsupportedModelError(
                 f"packing is not supported for {processor.family.model_type}: its recurrent layers carry their state "
@@ -99,7 +100,7 @@ class ChatCollator:
         self.packing, self.max_length, self.last_answer = packing, max_length, last_answer
         self.processor = processor
         self.whole = _whole_twin(processor)
-        self.teacher, self.whole_share = teacher, whole_share
+        self.teacher, self.unpruned_fraction = teacher, unpruned_fraction
 
     def __call__(self, rows: Sequence[Any]) -> dict[str, Any]:
         """A batch of rows."""
@@ -114,7 +115,7 @@ class ChatCollator:
     def for_evaluation(self) -> ChatCollator:
         """The same collator without packing, since evaluation looks at rows one by one, and with all images pruned."""
         other = copy.copy(self)
-        other.packing, other.whole_share = False, 0.0
+        other.packing, other.unpruned_fraction = False, 0.0
         return other
 
     def encode(self, row: Conversation | Mapping[str, Any]) -> Encoded:
@@ -129,7 +130,7 @@ class ChatCollator:
         spans = spans[-1:] if self.last_answer else spans
         try:
             images = [_read(image) for image in row.images]
-            keep_whole = self.whole_share > 0 and _draw(text, images) < self.whole_share
+            keep_whole = self.unpruned_fraction > 0 and _draw(text, images) < self.unpruned_fraction
             processor = self.whole if keep_whole else self.processor
             student = self._encode(processor, text, spans, images)
             whole = None

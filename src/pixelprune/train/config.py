@@ -12,12 +12,22 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 
 from ..core.config import PruneConfig, did_you_mean
 from ..errors import ConfigError
+from .options import check_options, moved_keys
 
 Part = Literal["vision", "merger", "language"]
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _file(value: Any) -> Any:
+    return {"path": value} if isinstance(value, str) else value
+
+
+def _list(value: Any) -> Any:
+    """One file may be given without a list around it."""
+    return [value] if isinstance(value, str | dict) else value
 
 
 class DataFile(_Section):
@@ -31,25 +41,24 @@ class Data(_Section):
     """The rows.
 
     Attributes:
-        train, eval: JSONL files; a path alone, or with its weight (of all files or of none).
+        train, eval: JSONL files, one or a list; for ``train`` a path alone, or with its weight (of all files or of
+            none).
         skip_bad_rows: leave out rows that cannot be used, and count them; otherwise the first one ends the run.
         check: look at all rows before the run begins.
         last_answer: learn only the last answer of each conversation.
-        whole_share: share of the training conversations whose images are not pruned.
+        unpruned_fraction: fraction of the training conversations whose images are not pruned.
         packing: put the rows of a batch behind one another instead of padding them.
         max_length: tokens; a longer conversation is a bad row.
-        workers: processes that read and prune images beside the training.
     """
 
-    train: list[Annotated[DataFile, BeforeValidator(lambda file: {"path": file} if isinstance(file, str) else file)]]
-    eval: list[str] = []
+    train: Annotated[list[Annotated[DataFile, BeforeValidator(_file)]], BeforeValidator(_list)]
+    eval: Annotated[list[str], BeforeValidator(_list)] = []
     skip_bad_rows: bool = False
     check: bool = True
     last_answer: bool = False
-    whole_share: float = Field(default=0.0, ge=0, lt=1)
+    unpruned_fraction: float = Field(default=0.0, ge=0, lt=1)
     packing: bool = False
     max_length: int | None = Field(default=None, ge=1)
-    workers: int = Field(default=0, ge=0)
 
 
 class Images(_Section):
@@ -79,10 +88,8 @@ class Tune(_Section):
     Attributes:
         freeze: parts of the model without gradients.
         lora: adapters instead of the model's own weights.
-        dtype: of the weights. float32 with ``bf16`` is mixed precision; bfloat16 alone halves the memory of weights
-            and optimizer, at the price of small updates being rounded away.
-        bf16: compute in bfloat16 (autocast).
-        gradient_checkpointing: compute activations again in the backward pass instead of keeping them.
+        dtype: of the weights. float32 with ``trainer.bf16`` is mixed precision; bfloat16 alone halves the memory of
+            weights and optimizer, at the price of small updates being rounded away.
         attention: as ``attn_implementation`` of ``from_pretrained``.
         liger: Liger kernels: ``auto`` where they are installed and there is a GPU.
         linear_patches: embed patches by a matrix product, see :func:`~pixelprune.train.linear_patches`: ``auto`` on
@@ -92,8 +99,6 @@ class Tune(_Section):
     freeze: list[Part] = []
     lora: Lora | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
-    bf16: bool = False
-    gradient_checkpointing: bool = False
     attention: str | None = None
     liger: bool | Literal["auto"] = "auto"
     linear_patches: bool | Literal["auto"] = "auto"
@@ -112,38 +117,6 @@ class Distill(_Section):
     teacher: str | None = None
 
 
-class Schedule(_Section):
-    """Steps. The batch of an optimizer step is ``batch_size * accumulate`` rows per process.
-
-    Attributes:
-        epochs: passes over the data; ``max_steps`` counts instead, if given.
-        scheduler, optimizer: names that the Hugging Face Trainer knows.
-        warmup: steps until the full learning rate, or their share of all steps if below 1.
-    """
-
-    epochs: float = Field(default=1.0, gt=0)
-    max_steps: int | None = Field(default=None, ge=1)
-    batch_size: int = Field(default=1, ge=1)
-    accumulate: int = Field(default=1, ge=1)
-    eval_batch_size: int = Field(default=1, ge=1)
-    learning_rate: float = Field(default=1e-5, gt=0)
-    scheduler: str = "cosine"
-    warmup: float = Field(default=0.0, ge=0)
-    weight_decay: float = Field(default=0.0, ge=0)
-    max_grad_norm: float = Field(default=1.0, ge=0)
-    optimizer: str = "adamw_torch"
-    seed: int = Field(default=0, ge=0)
-
-
-class Save(_Section):
-    """Optimizer steps between logs, checkpoints and evaluations (``null``: only at the end); checkpoints kept."""
-
-    log_every: int = Field(default=10, ge=1)
-    every: int = Field(default=500, ge=1)
-    keep: int = Field(default=2, ge=1)
-    eval_every: int | None = Field(default=None, ge=1)
-
-
 def _prune(value: Any) -> Any:
     return value if isinstance(value, PruneConfig | None) else PruneConfig.from_mapping(value)
 
@@ -153,8 +126,10 @@ class TrainConfig(_Section):
 
     Attributes:
         model: a local folder or a hub id.
-        output: the folder for checkpoints, logs and the trained model. Run again, it goes on from there.
+        output: the folder for checkpoints, logs and the trained model. A second run resumes from there.
         prune: see :class:`pixelprune.PruneConfig`; ``null`` trains on whole images.
+        trainer: options of ``transformers.TrainingArguments`` by their own names; where one is not given,
+            :data:`~pixelprune.train.options.DEFAULTS`, else the default of TrainingArguments.
         device: ``auto`` (a GPU if there is one) or ``cpu``.
 
     Paths are relative to the working directory; images in a JSONL file to that file's folder.
@@ -169,8 +144,7 @@ class TrainConfig(_Section):
     images: Images = Images()
     tune: Tune = Tune()
     distill: Distill | None = None
-    schedule: Schedule = Schedule()
-    save: Save = Save()
+    trainer: Annotated[dict[str, Any], BeforeValidator(check_options)] = Field(default={}, validate_default=True)
     device: Literal["auto", "cpu"] = "auto"
 
 
@@ -178,7 +152,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
     """Read and check a YAML file.
 
     Args:
-        overrides: ``key=value`` with dots between the names of sections, such as ``schedule.max_steps=10``; values
+        overrides: ``key=value`` with dots between the names of sections, such as ``trainer.max_steps=10``; values
             are YAML.
 
     Raises:
@@ -199,6 +173,9 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
 
 def parse_config(content: dict[str, Any], where: str = "the config") -> TrainConfig:
     """Check what a YAML file would hold; ``where`` begins the error."""
+    moved = moved_keys(content)
+    if moved:
+        raise ConfigError(f"{where}: {moved}")
     try:
         config = TrainConfig.model_validate(content)
     except ValidationError as error:
@@ -213,23 +190,18 @@ def _check(config: TrainConfig, where: str) -> None:
         raise ConfigError(f"{where}: data.train: name at least one JSONL file")
     if any(weighted) and not all(weighted):
         raise ConfigError(f"{where}: data.train: give every file a weight, or none")
-    if config.data.whole_share and config.prune is None:
-        raise ConfigError(f"{where}: data.whole_share does nothing where prune is null; leave one of them out")
-    if config.save.every % config.save.log_every:
-        raise ConfigError(
-            f"{where}: save.every must be a multiple of save.log_every, so that a run that goes on from a checkpoint "
-            f"logs the same; got {config.save.every} and {config.save.log_every}"
-        )
+    if config.data.unpruned_fraction and config.prune is None:
+        raise ConfigError(f"{where}: data.unpruned_fraction does nothing where prune is null; leave one of them out")
     if config.tune.lora is not None and config.tune.freeze:
         raise ConfigError(f"{where}: tune.freeze does nothing beside tune.lora, which freezes everything; leave it out")
-    if config.save.eval_every is not None and not config.data.eval:
-        raise ConfigError(f"{where}: save.eval_every needs data.eval")
+    if config.trainer.get("eval_strategy", "no") != "no" and not config.data.eval:
+        raise ConfigError(f"{where}: trainer.eval_strategy and trainer.eval_steps need data.eval")
 
 
 def _override(content: dict[str, Any], text: str) -> None:
     key, equals, value = text.partition("=")
     if not equals or not key:
-        raise ConfigError(f"an override is key=value, such as schedule.max_steps=10; got {text!r}")
+        raise ConfigError(f"an override is key=value, such as trainer.max_steps=10; got {text!r}")
     *sections, last = key.split(".")
     for section in sections:
         inner = content.setdefault(section, {})
@@ -252,9 +224,8 @@ def _describe(problem: Any) -> str:
     if problem["type"] == "missing":
         return f"the key {'.'.join(where)!r} is missing"
     message = problem["msg"].removeprefix("Value error, ")
-    return f"{'.'.join(where)}: {message}; got {problem['input']!r}" if "got" not in message else (
-        f"{'.'.join(where)}: {message}"
-    )  # fmt: skip
+    seen = "" if problem["type"] == "value_error" else f"; got {problem['input']!r}"  # ours say what they saw
+    return f"{'.'.join(where)}: {message}{seen}"
 
 
 def _keys(section: Any, names: Sequence[Any]) -> list[str]:

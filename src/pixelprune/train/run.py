@@ -1,4 +1,4 @@
-"""A training run from its config: load, train or go on, evaluate, save."""
+"""A training run from its config: load, train or resume, evaluate, save."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rich.console import Console
 from transformers import PrinterCallback, ProgressCallback, TrainerState, TrainingArguments
 from transformers.integrations.integration_utils import TensorBoardCallback
 
-from ..errors import ConfigError
+from ..errors import ConfigError, UnsupportedModelError
 from ..hf import PrunedProcessor
 from ..hf.chat import load_model
 from ..models.resize import ResizeSpec
@@ -49,11 +49,11 @@ class Result:
 
 
 def train(config: TrainConfig, console: Console | None = None) -> Result:
-    """Run it, or go on with it from its last complete checkpoint.
+    """Run it, or resume it from its last complete checkpoint.
 
     Leaves in ``config.output``: the trained model in Hugging Face form with its processor, ``checkpoint-*`` folders,
-    ``tensorboard``, ``metrics.json`` with the final evaluation, ``trainer_state.json`` with all logs, and
-    ``run.yaml`` with every setting.
+    ``tensorboard``, ``metrics.json`` with the last training log and the final evaluation, ``trainer_state.json`` with
+    all logs, and ``run.yaml`` with every setting.
 
     Raises:
         PixelPruneError: a setting, the model or a row of the data cannot be used.
@@ -125,7 +125,7 @@ def build_trainer(config: TrainConfig) -> PruneTrainer:
     if lora is None:
         freeze(model, config.tune.freeze)
     else:
-        torch.manual_seed(config.schedule.seed)
+        torch.manual_seed(config.trainer["seed"])
         model = add_lora(model, lora.parts, rank=lora.rank, alpha=lora.alpha, dropout=lora.dropout)
     data = config.data
     collator = ChatCollator(
@@ -134,7 +134,7 @@ def build_trainer(config: TrainConfig) -> PruneTrainer:
         max_length=data.max_length,
         teacher=config.distill is not None,
         last_answer=data.last_answer,
-        whole_share=data.whole_share,
+        unpruned_fraction=data.unpruned_fraction,
     )
     rows: dict[str, Any] = {"skip_bad_rows": data.skip_bad_rows, "check": data.check}
     weights = [file.weight for file in data.train if file.weight is not None]
@@ -159,7 +159,10 @@ def build_trainer(config: TrainConfig) -> PruneTrainer:
 
 
 def _processor(config: TrainConfig) -> Any:
-    processor = PrunedProcessor.from_pretrained(config.model)
+    try:
+        processor = PrunedProcessor.from_pretrained(config.model)
+    except OSError as error:
+        raise UnsupportedModelError(f"{config.model} cannot be loaded: {error}") from error
     processor.prune = config.prune
     images = config.images
     if images.min_pixels is not None or images.max_pixels is not None:
@@ -177,45 +180,22 @@ def _on_accelerator(config: TrainConfig) -> bool:
 
 
 def _arguments(config: TrainConfig) -> TrainingArguments:
-    tune, schedule, save = config.tune, config.schedule, config.save
-    # transformers 5.23 calls it activation checkpointing, and the old name will go.
+    options = dict(config.trainer)
     known = TrainingArguments.__dataclass_fields__
-    recompute = "activation_checkpointing" if "activation_checkpointing" in known else "gradient_checkpointing"
-    settings: dict[str, Any] = {
-        recompute: tune.gradient_checkpointing,
-        f"{recompute}_kwargs": {"use_reentrant": False} if tune.gradient_checkpointing else None,
-    }
+    # transformers 5.23 calls it activation checkpointing, and the old name will go.
+    for name in ("gradient_checkpointing", "gradient_checkpointing_kwargs"):
+        newer = name.replace("gradient", "activation")
+        if name in options and newer in known:
+            options[newer] = options.pop(name)
+    for name in ("gradient_checkpointing", "activation_checkpointing"):
+        if options.get(name):
+            options.setdefault(f"{name}_kwargs", {"use_reentrant": False})
+    options.setdefault("dataloader_pin_memory", _on_accelerator(config) and torch.cuda.is_available())
+    # A batch without images leaves the vision tower without gradients on one process.
+    options.setdefault("ddp_find_unused_parameters", True)
     try:
         return TrainingArguments(
-            config.output,
-            num_train_epochs=schedule.epochs,
-            max_steps=schedule.max_steps or -1,
-            per_device_train_batch_size=schedule.batch_size,
-            per_device_eval_batch_size=schedule.eval_batch_size,
-            gradient_accumulation_steps=schedule.accumulate,
-            learning_rate=schedule.learning_rate,
-            lr_scheduler_type=schedule.scheduler,
-            warmup_steps=schedule.warmup,
-            weight_decay=schedule.weight_decay,
-            max_grad_norm=schedule.max_grad_norm,
-            optim=schedule.optimizer,
-            seed=schedule.seed,
-            bf16=tune.bf16,
-            logging_strategy="steps",
-            logging_steps=save.log_every,
-            save_strategy="steps",
-            save_steps=save.every,
-            save_total_limit=save.keep,
-            eval_strategy="no" if save.eval_every is None else "steps",
-            eval_steps=save.eval_every,
-            dataloader_num_workers=config.data.workers,
-            dataloader_pin_memory=_on_accelerator(config) and torch.cuda.is_available(),
-            # A batch without images leaves the vision tower without gradients on one process.
-            ddp_find_unused_parameters=True,
-            use_cpu=not _on_accelerator(config),
-            report_to="none",
-            disable_tqdm=True,
-            **settings,
+            config.output, use_cpu=not _on_accelerator(config), report_to="none", disable_tqdm=True, **options
         )
     except (ValueError, KeyError, ImportError) as error:
         raise ConfigError(f"the Hugging Face Trainer refuses these settings: {error}") from error
@@ -242,4 +222,11 @@ def _save(trainer: PruneTrainer, config: TrainConfig, output: Path, metrics: dic
         trainer.save_model()
     trainer.save_state()
     if trainer.is_world_process_zero():
-        (output / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
+        (output / "metrics.json").write_text(json.dumps({**_training(trainer), **metrics}, indent=1) + "\n")
+
+
+def _training(trainer: PruneTrainer) -> dict[str, float]:
+    """The steps, and what was logged of the last of them, with ``train_`` before the names."""
+    logged = [entry for entry in trainer.state.log_history if "loss" in entry]
+    last = {name: value for name, value in logged[-1].items() if name not in ("step", "epoch")} if logged else {}
+    return {"steps": trainer.state.global_step, **{f"train_{name}": value for name, value in last.items()}}

@@ -98,7 +98,7 @@ class PruneTrainer(Trainer):
         self._parts: list[str] = []
         self._meter: dict[str, Tensor] = {}
         self._since = time.perf_counter()
-        self.add_callback(_Clockwork(self))
+        self.add_callback(EpochAndThroughputCallback(self))
 
     def answer_tokens(self, model: nn.Module, inputs: dict[str, Any]) -> AnswerTokens:
         """The loss of each answer token; what subclasses replace."""
@@ -220,9 +220,9 @@ class PruneTrainer(Trainer):
         return self._sampler
 
 
-class _Clockwork(TrainerCallback):
-    """Tells the sampler which epoch it is, which does not reach it through every wrapper, and stops the clock that
-    tokens per second are taken with during evaluation and saving."""
+class EpochAndThroughputCallback(TrainerCallback):
+    """Gives the sampler the epoch, which does not reach it through every wrapper; stops the clock of tokens per second
+    during evaluation and saving; and logs the last step, which a short run would leave out."""
 
     def __init__(self, trainer: PruneTrainer) -> None:
         self.trainer = trainer
@@ -235,6 +235,10 @@ class _Clockwork(TrainerCallback):
         self.trainer._since = time.perf_counter()
 
     on_evaluate = on_save = on_train_begin
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step >= state.max_steps and args.logging_strategy == "steps":
+            control.should_log = True
 
 
 def _check(args: TrainingArguments, kwargs: dict[str, Any]) -> None:

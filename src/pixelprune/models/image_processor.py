@@ -7,7 +7,7 @@ Selection and layout are the core's.
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,8 @@ class SelectingImageProcessor:
     """Mixin over a stock image processor class, of the Pillow or the torchvision kind."""
 
     prune: PruneConfig | None
+    #: Whether uint8 levels stay uint8 where the stock class neither rescales nor normalises them.
+    takes_levels: ClassVar[bool] = False
 
     def select_and_lay_out(
         self, images: Any, kwargs: dict[str, Any]
@@ -111,8 +113,8 @@ def _channels_last(image: Any) -> NDArray[np.uint8] | Tensor:
 
 
 def _level_table(processor: Any, channels: int, kwargs: dict[str, Any]) -> NDArray[Any]:
-    """``(C, 256)``: what the stock class makes of each 8-bit level, by its own arithmetic: float32, or uint8 where
-    neither rescaling nor normalisation is asked for, because the model does both."""
+    """``(C, 256)``: what the stock class makes of each 8-bit level, by its own arithmetic: float32, or, where the engine
+    takes levels as they are, uint8 if neither rescaling nor normalisation is asked for."""
     levels = np.broadcast_to(np.arange(256, dtype=np.uint8), (channels, 1, 256))
     do_rescale, do_normalize = kwargs["do_rescale"], kwargs["do_normalize"]
     if getattr(processor, "backend", "torchvision") == "torchvision":
@@ -127,4 +129,5 @@ def _level_table(processor: Any, channels: int, kwargs: dict[str, Any]) -> NDArr
         if do_normalize:
             table = processor.normalize(table, kwargs["image_mean"], kwargs["image_std"])
     table = table.reshape(channels, 256)
-    return np.ascontiguousarray(table, dtype=np.uint8 if table.dtype == np.uint8 else np.float32)
+    as_it_is = processor.takes_levels and table.dtype == np.uint8
+    return np.ascontiguousarray(table, dtype=np.uint8 if as_it_is else np.float32)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from transformers import BatchFeature
@@ -20,6 +20,7 @@ class PrunedImageProcessor(SelectingImageProcessor):
     """Mixin over the stock image processor class (torchvision's kind), see :func:`pruned_image_processor`."""
 
     reports: list[ImageReport]
+    takes_levels: ClassVar[bool] = True  # vLLM's models can normalise on their device
 
     def _preprocess(self, images: list[torch.Tensor], **kwargs: Any) -> BatchFeature:
         """Replaces the stock method of the same name, which gets uint8 ``(C, H, W)`` tensors."""

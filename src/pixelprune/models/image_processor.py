@@ -49,7 +49,10 @@ class SelectingImageProcessor:
             if kwargs["do_resize"]:
                 image = _resize(self, image, kwargs)
             pixels = _channels_last(image)
-            selection, patches = prepare(pixels, self.prune, _level_table(self, pixels.shape[2], kwargs), **sizes)
+            table = _level_table(self, pixels.shape[2], kwargs)
+            if not self.takes_levels:
+                table = table.astype(np.float32, copy=False)
+            selection, patches = prepare(pixels, self.prune, table, **sizes)
             chosen.append(selection)
             rows.append(patches)
         return chosen, rows
@@ -113,8 +116,8 @@ def _channels_last(image: Any) -> NDArray[np.uint8] | Tensor:
 
 
 def _level_table(processor: Any, channels: int, kwargs: dict[str, Any]) -> NDArray[Any]:
-    """``(C, 256)``: what the stock class makes of each 8-bit level, by its own arithmetic: float32, or, where the engine
-    takes levels as they are, uint8 if neither rescaling nor normalisation is asked for."""
+    """``(C, 256)``: what the stock class makes of each 8-bit level, by its own arithmetic: float32, or uint8 where
+    neither rescaling nor normalisation is asked for."""
     levels = np.broadcast_to(np.arange(256, dtype=np.uint8), (channels, 1, 256))
     do_rescale, do_normalize = kwargs["do_rescale"], kwargs["do_normalize"]
     if getattr(processor, "backend", "torchvision") == "torchvision":
@@ -129,5 +132,4 @@ def _level_table(processor: Any, channels: int, kwargs: dict[str, Any]) -> NDArr
         if do_normalize:
             table = processor.normalize(table, kwargs["image_mean"], kwargs["image_std"])
     table = table.reshape(channels, 256)
-    as_it_is = processor.takes_levels and table.dtype == np.uint8
-    return np.ascontiguousarray(table, dtype=np.uint8 if as_it_is else np.float32)
+    return np.ascontiguousarray(table, dtype=np.uint8 if table.dtype == np.uint8 else np.float32)

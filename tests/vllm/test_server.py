@@ -52,8 +52,8 @@ def well_formed(count: int) -> list[dict[str, Any]]:
 
 BROKEN: list[tuple[dict[str, Any], str]] = [
     ({"mm_processor_kwargs": {"pixelprune": {"threshold": 7}}}, "threshold must be a number from 0 to 1"),
-    ({"mm_processor_kwargs": {"pixelprune": {"treshold": 0}}}, "has no setting treshold"),
-    ({"mm_processor_kwargs": {"pixelprune": "on"}}, "must be an object"),
+    ({"mm_processor_kwargs": {"pixelprune": {"treshold": 0}}}, "unknown setting 'treshold'; did you mean 'threshold'?"),
+    ({"mm_processor_kwargs": {"pixelprune": "on"}}, "the settings must be a mapping"),
     ({"mm_processor_kwargs": {"pixelprune": {"max_tokens": 0}}}, "max_tokens must be a whole number"),
     ({"images": ("data:image/png;base64,AAAA",)}, ""),
 ]

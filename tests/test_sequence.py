@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pixelprune import PruneConfig, select
 from pixelprune.core.config import METHODS
 from pixelprune.core.sequence import REFERENCES, Selections, select_sequence
-from pixelprune.errors import ConfigError, ImageError
+from pixelprune.errors import ConfigError, ImageError, SelectionError
 
 SIZE = 4
 PREDICTING = [method for method in METHODS if method != "random"]
@@ -191,10 +191,16 @@ def test_a_real_screen_in_use(examples: dict[str, np.ndarray], references: str) 
     assert (len(got.kept_indices[3]) == 1) == (references != "previous")
     assert all(np.array_equal(a, b) for a, b in zip(images, got.reconstruct(images), strict=True))
     moved = got.reference[1].copy()
-    place = np.argwhere(moved[..., 0] == 0)[40]
-    moved[tuple(place)][1] += 1
+    place = tuple(np.argwhere(moved[..., 0] == 0)[40])
+    kept = got.kept_indices[0]
+    moved[place][1] = kept[(kept.tolist().index(moved[place][1]) + 1) % len(kept)]
     broken = Selections(got.alone, (got.reference[0], moved, *got.reference[2:]))
     assert not all(np.array_equal(a, b) for a, b in zip(images, broken.reconstruct(images), strict=True)), "control"
+    moved[place][1] = np.setdiff1d(np.arange(got.alone[0].num_blocks), kept)[0]
+    with pytest.raises(SelectionError, match="image 1 refers to blocks of image 0 that are not kept"):
+        Selections(got.alone, (got.reference[0], moved, *got.reference[2:]))
+    with pytest.raises(SelectionError, match="4 selections have references of 1 images"):
+        Selections(got.alone, got.reference[:1])
     with ThreadPoolExecutor(4) as pool:
         for again in pool.map(lambda _: select_sequence(images, references=references), range(4)):
             assert as_dicts(again) == as_dicts(got)

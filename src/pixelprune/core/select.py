@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BudgetError, ConfigError, ImageError
+from .budget import first_that_fits
 from .config import PruneConfig, is_integer
 from .selection import Selection
 from .walk import UNLIMITED, Walk, numpy_walk
@@ -94,10 +95,6 @@ def _check(image: Any, block_size: int) -> None:
 def _within_budget(walk: Walk, method: str, config: PruneConfig, values: int) -> tuple[Any, Any, Any, int]:
     """Select at the configured threshold, or at a level from there that meets the budget.
 
-    Kept counts nearly always fall with the level, so the levels between one that keeps too many and one that fits are
-    halved: at most 10 walks. Where counts fall strictly, the level found is the lowest that fits; in any case it fits
-    and the level below does not.
-
     Returns:
         The sources, the choices of the rows, the blocks that the lattice added, and the level.
     """
@@ -119,19 +116,10 @@ def _within_budget(walk: Walk, method: str, config: PruneConfig, values: int) ->
         source, choices, added, kept = run(float(level), budget)
         return (source, choices, added, level) if kept <= budget else None
 
-    low, high = config.first_level, 255
-    found = within(low)
-    if found is not None:
-        return found
-    while high - low > 1:
-        middle = (low + high) // 2
-        result = within(middle)
-        if result is None:
-            low = middle
-        else:
-            found, high = result, middle
+    found = first_that_fits(config.first_level, within)
     # At level 255 all blocks are equal: one is kept besides the lattice, which was found to fit.
-    return found or within(high)  # type: ignore[return-value]
+    assert found is not None
+    return found
 
 
 def _check_budget(config: PruneConfig, rows: int, cols: int) -> None:

@@ -137,19 +137,28 @@ class Selection:
         Returns:
             uint8 ``(H, W, C)``: each dropped block replaced by its reference.
         """
-        rows, cols = self.grid
-        size = self.block_size
-        array: NDArray[Any] = np.asarray(image)
+        row, col = np.divmod(self.source, self.grid[1])
+        return self.joined(self.blocks_of(image)[row, col])
+
+    def blocks_of(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Cut an image ``(H, W, C)`` of this size into blocks: a view, uint8 ``(rows, cols, size, size, C)``.
+
+        Raises:
+            ImageError: the image has another size.
+        """
+        (rows, cols), size = self.grid, self.block_size
+        array: NDArray[np.uint8] = np.asarray(image)
         if array.ndim != 3 or array.shape[:2] != (rows * size, cols * size):
             raise ImageError(
                 f"this selection is of an image of {rows * size} x {cols * size} (H x W) pixels with channels last; "
                 f"got an array of shape {array.shape}"
             )
-        channels = array.shape[2]
-        blocks = array.reshape(rows, size, cols, size, channels).swapaxes(1, 2)
-        row, col = np.divmod(self.source, cols)
-        rebuilt: NDArray[np.uint8] = blocks[row, col].swapaxes(1, 2).reshape(rows * size, cols * size, channels)
-        return rebuilt
+        return array.reshape(rows, size, cols, size, array.shape[2]).swapaxes(1, 2)
+
+    def joined(self, blocks: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The image ``(H, W, C)`` of such blocks."""
+        (rows, cols), size = self.grid, self.block_size
+        return blocks.swapaxes(1, 2).reshape(rows * size, cols * size, blocks.shape[-1])
 
     def to_dict(self) -> dict[str, Any]:
         """The selection as plain JSON values; :meth:`from_dict` reads it back."""

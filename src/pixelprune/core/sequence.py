@@ -17,7 +17,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ConfigError, ImageError
+from ..errors import ConfigError, ImageError, SelectionError
+from .budget import first_that_fits
 from .config import PruneConfig, is_integer
 from .select import select
 from .selection import Selection
@@ -58,6 +59,24 @@ class Selections:
 
     alone: tuple[Selection, ...]
     reference: tuple[NDArray[np.int32], ...]
+
+    def __post_init__(self) -> None:
+        if len(self.alone) != len(self.reference):
+            raise SelectionError(f"{len(self.alone)} selections have references of {len(self.reference)} images")
+        for number, (selection, reference) in enumerate(zip(self.alone, self.reference, strict=True)):
+            if reference.dtype != np.int32 or reference.shape != (*selection.grid, 2):
+                raise SelectionError(
+                    f"the references of image {number} must be int32 of shape {(*selection.grid, 2)}; "
+                    f"got {reference.dtype} of shape {reference.shape}"
+                )
+            for other in np.unique(reference[..., 0]).tolist():
+                blocks = reference[reference[..., 0] == other][:, 1]
+                kept = self.kept_indices[other] if 0 <= other <= number else np.empty(0, np.int32)
+                if not np.isin(blocks, kept).all():
+                    raise SelectionError(
+                        f"image {number} refers to blocks of image {other} that are not kept blocks of it or of an "
+                        f"earlier image"
+                    )
 
     def __len__(self) -> int:
         return len(self.alone)
@@ -118,18 +137,17 @@ class Selections:
         """
         if len(images) != len(self):
             raise ImageError(f"these selections are of {len(self)} images; got {len(images)}")
-        blocks: dict[int, NDArray[np.uint8]] = {}
+        blocks: list[NDArray[np.uint8]] = []
         rebuilt = []
-        for number, (image, selection) in enumerate(zip(images, self.alone, strict=True)):
+        for keep, reference, image, selection in zip(self.keep, self.reference, images, self.alone, strict=True):
             # Kept blocks only: what is not kept is not there to be read.
-            blocks[number] = np.where(self.keep[number].reshape(-1, 1, 1, 1), _blocks(image, selection), np.uint8(0))
-            reference = self.reference[number].reshape(-1, 2)
-            out = np.empty_like(blocks[number])
-            for source in np.unique(reference[:, 0]).tolist():
-                here = reference[:, 0] == source
-                out[here] = blocks[source][reference[here, 1]]
-            (rows, cols), size = selection.grid, selection.block_size
-            rebuilt.append(out.reshape(rows, cols, size, size, -1).swapaxes(1, 2).reshape(image.shape))
+            blocks.append(np.where(keep[..., None, None, None], selection.blocks_of(image), np.uint8(0)))
+            out = np.empty_like(blocks[-1])
+            for source in np.unique(reference[..., 0]).tolist():
+                here = reference[..., 0] == source
+                row, col = np.divmod(reference[here, 1], self.alone[source].grid[1])
+                out[here] = blocks[source][row, col]
+            rebuilt.append(selection.joined(out))
         return rebuilt
 
     def __repr__(self) -> str:
@@ -185,7 +203,22 @@ def select_sequence(
         exact = all(selection.level == 0 for selection in chosen) and (config.metric == "max" or config.threshold == 0)
         return _with_references(chosen, images, references, exact, equal)
 
-    return run(None) if max_sequence_tokens is None else _within(max_sequence_tokens, config, run)
+    if max_sequence_tokens is None:
+        return run(None)
+    if not is_integer(max_sequence_tokens) or max_sequence_tokens < 1:
+        raise ConfigError(f"max_sequence_tokens must be a whole number of at least 1; got {max_sequence_tokens!r}")
+
+    def within(level: int) -> Selections | None:
+        tried = run(level)
+        return tried if tried.num_kept <= max_sequence_tokens else None
+
+    found = first_that_fits(config.first_level, within)
+    if found is None:
+        raise ConfigError(
+            f"max_sequence_tokens={max_sequence_tokens} is below what {len(images)} images keep at the highest "
+            f"threshold, {run(255).num_kept}; raise it, or send fewer images"
+        )
+    return found
 
 
 def _select(image: NDArray[np.uint8], config: PruneConfig, block_size: int, number: int) -> Selection:
@@ -195,30 +228,6 @@ def _select(image: NDArray[np.uint8], config: PruneConfig, block_size: int, numb
         return select(image, config, block_size=block_size)
     except ImageError as error:
         raise ImageError(f"image {number} of the sequence: {error}") from error
-
-
-def _within(budget: int, config: PruneConfig, run: Callable[[int], Selections]) -> Selections:
-    """The lowest level that fits, by bisection: kept counts all but never rise with the level."""
-    if not is_integer(budget) or budget < 1:
-        raise ConfigError(f"max_sequence_tokens must be a whole number of at least 1; got {budget!r}")
-    low, high = config.first_level, 255
-    found = run(low)
-    if found.num_kept <= budget:
-        return found
-    found = run(high)
-    if found.num_kept > budget:
-        raise ConfigError(
-            f"max_sequence_tokens={budget} is below what {len(found)} images keep at the highest threshold, "
-            f"{found.num_kept}; raise it, or send fewer images"
-        )
-    while high - low > 1:
-        middle = (low + high) // 2
-        tried = run(middle)
-        if tried.num_kept <= budget:
-            high, found = middle, tried
-        else:
-            low = middle
-    return found
 
 
 Equality = Callable[[int, int, NDArray[np.bool_]], NDArray[np.bool_]]
@@ -275,11 +284,3 @@ def _with_references(
     for array in shaped:
         array.flags.writeable = False
     return Selections(tuple(alone), tuple(shaped))
-
-
-def _blocks(image: NDArray[np.uint8], selection: Selection) -> NDArray[np.uint8]:
-    """uint8 ``(blocks, size, size, C)``"""
-    (rows, cols), size = selection.grid, selection.block_size
-    if image.ndim != 3 or image.shape[:2] != (rows * size, cols * size):
-        raise ImageError(f"an image of {rows * size} x {cols * size} (H x W) pixels is expected; got {image.shape}")
-    return image.reshape(rows, size, cols, size, -1).swapaxes(1, 2).reshape(rows * cols, size, size, -1)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,6 +86,15 @@ def write_kept(
     return out
 
 
+def whole_kept(is_image: Any) -> Any:
+    """``pixelprune_kept`` where nothing is pruned.
+
+    Args:
+        is_image: bool ``(..., length)``, an array or a tensor: where ``input_ids`` has image tokens.
+    """
+    return is_image.cumsum(-1) * is_image
+
+
 def read_kept(kept: NDArray[np.int64] | None, is_image: NDArray[np.bool_], blocks: Sequence[int]) -> list[KeptImage]:
     """The images of a batch, in the order of ``image_grid_thw``.
 
@@ -99,12 +109,20 @@ def read_kept(kept: NDArray[np.int64] | None, is_image: NDArray[np.bool_], block
         PrunedInputError: the three do not fit together.
     """
     if kept is None:
-        kept = _of_whole(is_image, blocks)
+        images = read_kept(whole_kept(is_image), is_image, blocks)
+        for image in images:
+            if not image.is_whole:
+                tokens = int(is_image[image.row].sum())
+                raise PrunedInputError(
+                    f"row {image.row} of input_ids has {tokens} image tokens, which are not those of whole images of "
+                    f"{list(blocks)} blocks"
+                )
+        return images
     if kept.ndim != 2 or len(kept) != len(is_image):
         raise PrunedInputError(
             f"{KEPT} must have the rows of input_ids, {len(is_image)}; got shape {tuple(kept.shape)}. {_HINT}"
         )
-    images: list[KeptImage] = []
+    images = []
     for row in range(len(kept)):
         tokens, places = np.flatnonzero(is_image[row]), np.flatnonzero(kept[row])
         values = kept[row, places]
@@ -123,23 +141,6 @@ def read_kept(kept: NDArray[np.int64] | None, is_image: NDArray[np.bool_], block
 
 
 _HINT = "Pass the processor's whole output to the model, and cut or join all of it alike"
-
-
-def _of_whole(is_image: NDArray[np.bool_], blocks: Sequence[int]) -> Indices:
-    """What ``pixelprune_kept`` is where nothing is pruned."""
-    kept = np.zeros(is_image.shape, np.int64)
-    image = 0
-    for row, tokens in enumerate(is_image.sum(1).tolist()):
-        done = 0
-        while done < tokens and image < len(blocks):
-            done, image = done + blocks[image], image + 1
-        if done != tokens:
-            raise PrunedInputError(
-                f"row {row} of input_ids has {tokens} image tokens, which are not those of whole images of "
-                f"{list(blocks)} blocks"
-            )
-        kept[row, is_image[row]] = np.arange(1, tokens + 1)
-    return kept
 
 
 def _counts(values: Indices, row: int) -> list[tuple[int, int]]:

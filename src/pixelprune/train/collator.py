@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..core.images import open_image, to_rgb
 from ..errors import ConfigError, DataError, ImageError, PixelPruneError, UnsupportedModelError
-from ..hf.kept import KEPT
+from ..hf.kept import KEPT, whole_kept
 from .answers import render
 from .rows import Conversation, parse_row
 
@@ -206,10 +206,8 @@ class ChatCollator:
 
 def _kept_row(sample: Encoded) -> Tensor:
     """The row of ``pixelprune_kept``, also of whole images, which a processor that prunes nothing leaves out."""
-    if sample.kept is not None:
-        return sample.kept
-    is_image = sample.mm_token_type_ids == 1
-    return is_image.cumsum(0) * is_image
+    row: Tensor = whole_kept(sample.mm_token_type_ids == 1) if sample.kept is None else sample.kept
+    return row
 
 
 def _whole_twin(processor: Any) -> Any:

@@ -112,9 +112,9 @@ def read_kept(kept: NDArray[np.int64] | None, is_image: NDArray[np.bool_], block
         images = read_kept(whole_kept(is_image), is_image, blocks)
         for image in images:
             if not image.is_whole:
-                tokens = int(is_image[image.row].sum())
+                count = int(is_image[image.row].sum())
                 raise PrunedInputError(
-                    f"row {image.row} of input_ids has {tokens} image tokens, which are not those of whole images of "
+                    f"row {image.row} of input_ids has {count} image tokens, which are not those of whole images of "
                     f"{list(blocks)} blocks"
                 )
         return images

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pixelprune.models.family import Family
 from pixelprune.models.published import KNOWN_MODELS
-from pixelprune.models.registry import FAMILIES, Family
+from pixelprune.models.registry import FAMILIES
 from pixelprune.models.resize import ResizeSpec
 
 PAGE = Path(__file__).with_name("models.md")

@@ -18,8 +18,9 @@ from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
 
 from docs import models_table
 from pixelprune.check.tiny import build_tiny, tiny_model
+from pixelprune.models.family import Family, ImageSettings
 from pixelprune.models.published import KNOWN_MODELS
-from pixelprune.models.registry import FAMILIES, Family, ImageSettings, family_named, family_of
+from pixelprune.models.registry import FAMILIES, family_named, family_of
 from pixelprune.models.resize import ResizeSpec
 from pixelprune.models.shape import ModelShape
 

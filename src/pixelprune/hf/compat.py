@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import UnsupportedModelError, install_hint
 
 if TYPE_CHECKING:
-    from ..models.registry import Family
+    from ..models.family import Family
 
 #: The first release whose ``forward`` and ``generate`` both take ``mm_encoder_outputs``, and the last one tested.
 OLDEST, NEWEST = (5, 18), (5, 24)

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import PrunedInputError, UnsupportedModelError
-from ..models.registry import Family, family_of
+from ..models.family import Family
+from ..models.registry import family_of
 from .compat import check_model
 from .encode import encode_kept
 from .kept import KEPT, KeptImage, read_kept

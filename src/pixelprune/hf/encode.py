@@ -21,7 +21,7 @@ from transformers.vision_utils import (
 )
 
 from ..core.geometry import joined_blocks, kept_windows, rows_of_blocks, sequence_bounds
-from ..models.registry import Family
+from ..models.family import Family
 
 Indices = NDArray[np.integer]
 

@@ -20,7 +20,8 @@ from ..core.config import PruneConfig
 from ..core.preprocess import ImageReport, ImageSelection
 from ..core.select import warm_up
 from ..errors import ConfigError, PrunedInputError, UnsupportedModelError
-from ..models.registry import Family, family_of
+from ..models.family import Family
+from ..models.registry import family_of
 from .image_processor import SELECTIONS, pruned_image_processor
 from .kept import KEPT, read_kept, write_kept
 from .positions import RopeIndex, pruned_positions, rope_index_of

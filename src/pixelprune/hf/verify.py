@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..core.geometry import joined_blocks, rows_of_blocks
 from ..errors import UnsupportedModelError
-from ..models.registry import Family
+from ..models.family import Family
 from .encode import Indices, encode_kept
 
 

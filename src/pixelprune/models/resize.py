@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..errors import ConfigError, ImageError
-from .registry import FAMILIES, Family, family_named
+from .family import Family
+from .registry import FAMILIES, family_named
 
 #: The processors refuse images that are more elongated than this.
 MAX_ASPECT_RATIO = 200

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UnsupportedModelError
+from .family import Family
 from .published import KNOWN_MODELS
-from .registry import Family, family_of
+from .registry import family_of
 
 
 @dataclass(frozen=True)

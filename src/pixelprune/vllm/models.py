@@ -15,7 +15,8 @@ from vllm.multimodal import MULTIMODAL_REGISTRY
 from vllm.multimodal.inputs import PlaceholderRange
 
 from ..core.geometry import expand
-from ..models.registry import FAMILIES, Family, VllmClasses
+from ..models.family import Family, VllmClasses
+from ..models.registry import FAMILIES
 from . import towers
 from .context import PrunedInfo
 from .images import COUNTS, KEPT

@@ -1,0 +1,100 @@
+"""What a family of models is: one frozen record of facts.
+
+Classes of other libraries are named, not imported, so that reading a record loads neither torch nor transformers nor
+vLLM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class ImageSettings:
+    """Settings of the image processor that a family's published models come with.
+
+    Args:
+        patch_size: side of a patch of the vision tower in pixels.
+        min_pixels, max_pixels: least and largest area of the resized image in pixels.
+        mean, std: of the normalisation, per channel.
+        merge_size: patches along the side of a block, which becomes one token.
+        temporal_patch_size: frames in a patch; an image is repeated as often.
+    """
+
+    patch_size: int
+    min_pixels: int
+    max_pixels: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    merge_size: int = 2
+    temporal_patch_size: int = 2
+
+
+@dataclass(frozen=True)
+class VllmClasses:
+    """Names of a family's classes in ``vllm.model_executor.models``, as ``module:Class``.
+
+    Args:
+        model: the model class; its class name is the architecture in the model's ``config.json``.
+        tower: the class of its vision tower.
+        info, processor, dummy_inputs: the classes that vLLM's registry of multimodal models holds for it.
+        metadata: the function in :mod:`pixelprune.vllm.towers` that places kept patches for this tower.
+    """
+
+    model: str
+    tower: str
+    info: str
+    processor: str
+    dummy_inputs: str
+    metadata: str
+
+    @property
+    def architecture(self) -> str:
+        """The name of the model class alone."""
+        return self.model.partition(":")[2]
+
+
+@dataclass(frozen=True)
+class Family:
+    """What is known about one family.
+
+    Args:
+        model_type: ``config.model_type``.
+        name: as people write it.
+        hub_names: a regular expression for the beginning of its models' names on the hub, in lower case and without
+            the owner. Where several families match, the longest match counts.
+        processor: name of the stock processor class in ``transformers``.
+        images: settings of its stock image processor.
+        interpolated: the tower adds a learned position table, resampled to the grid.
+        windowed: the tower attends within windows in most layers.
+        deepstack: the tower hands features of its inner layers to the language model's first layers.
+        recurrent: the language model has recurrent (linear attention) layers, which cannot mask tokens out.
+        experts: the language model is a mixture of experts.
+        tower_width, tower_output: keys of the vision config for the tower's width, and for that of its features.
+        gated_tower: the tower's MLP has three matrices, not two.
+        vision, text: defaults of transformers' configuration classes, for keys that published configs leave out.
+        tiny: keys of a tiny config that are this family's own, over those that all tiny configs share.
+        vllm: its classes in vLLM; None where vLLM cannot serve it pruned.
+        without_vllm: where ``vllm`` is None, the reason.
+    """
+
+    model_type: str
+    name: str
+    hub_names: str
+    processor: str
+    images: ImageSettings
+    interpolated: bool = False
+    windowed: bool = False
+    deepstack: bool = False
+    recurrent: bool = False
+    experts: bool = False
+    tower_width: str = "hidden_size"
+    tower_output: str = "out_hidden_size"
+    gated_tower: bool = False
+    vision: Mapping[str, Any] = field(default_factory=dict, hash=False, repr=False)
+    text: Mapping[str, Any] = field(default_factory=dict, hash=False, repr=False)
+    tiny: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False, repr=False)
+    vllm: VllmClasses | None = None
+    without_vllm: str = ""

@@ -15,9 +15,10 @@ import json
 import random
 import statistics
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,6 @@ from .shared import Reading
 SEED = 77_000_000
 LATTICES = (0, 6, 4, 3, 2)
 PROMPT = "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>{}<|im_end|>\n<|im_start|>assistant\n"
-ANY_SIZE = {"size": {"shortest_edge": 1024, "longest_edge": 1280 * 1280}}  # of an image that was resized before
 
 
 @dataclass(frozen=True)
@@ -116,16 +116,16 @@ def sheet_of(number: int, sides: tuple[int, int], questions: int) -> tuple[pages
     return sheet, conversation.choose(sheet, rng, questions) + points[:questions]
 
 
-def prepare(sheet: pages.Page, variant: Variant, processor: Any) -> Image.Image:
-    """The image that is handed to the processor."""
+def prepare(sheet: pages.Page, variant: Variant, processor: Any) -> tuple[Image.Image, dict[str, Any]]:
+    """What is handed to the processor: the image, and the least and most pixels of it where they are not its own."""
     if variant.image == "padded":
         down, across = -sheet.height % 32, -sheet.width % 32
-        return Image.fromarray(np.pad(np.asarray(sheet.image), ((0, down), (0, across), (0, 0)), mode="edge"))
+        return Image.fromarray(np.pad(np.asarray(sheet.image), ((0, down), (0, across), (0, 0)), mode="edge")), {}
     if variant.image == "resized":
         spec = ResizeSpec.from_processor(processor.image_processor.to_dict())
         budget = max(4, select(spec.resize(sheet.image), variant.prune).num_kept) * 32 * 32
-        return Image.fromarray(ResizeSpec(spec.patch_size, spec.merge_size, 1024, budget).resize(sheet.image))
-    return sheet.image
+        return sheet.image, {"size": {"shortest_edge": 1024, "longest_edge": budget}}
+    return sheet.image, {}
 
 
 def kept_of(variant: Variant, processor: Any, image: Image.Image, blocks: int) -> NDArray[np.int32]:
@@ -134,11 +134,6 @@ def kept_of(variant: Variant, processor: Any, image: Image.Image, blocks: int) -
         return np.arange(blocks, dtype=np.int32)
     pixels = ResizeSpec.from_processor(processor.image_processor.to_dict()).resize(image)
     return select(pixels, variant.processor_prune).kept_indices
-
-
-def read(model: Any, processor: Any, variant: Variant, image: Image.Image, texts: list[str]) -> Reading:
-    """Start to ask about an image."""
-    return Reading(model, processor, image, texts, **(ANY_SIZE if variant.image == "resized" else {}))
 
 
 def score(
@@ -152,10 +147,10 @@ def score(
     results = []
     for way in ways:
         model, processor = load(folders[way.model])
-        image = prepare(sheet, way, processor)
-        key = (way.model, way.image.encode() + image.tobytes())
+        image, sizes = prepare(sheet, way, processor)
+        key = (way.model, repr(sizes).encode() + image.tobytes())
         if key not in readings:
-            readings[key] = read(model, processor, way, image, texts)
+            readings[key] = Reading(model, processor, image, texts, **sizes)
         total = readings[key].rows * readings[key].columns
         kept = kept_of(way, processor, image, total)
         answers = readings[key].ask(kept)
@@ -176,41 +171,70 @@ def score(
     return results
 
 
-def inputs_of(processor: Any, variant: Variant, image: Image.Image, text: str) -> Any:
+def inputs_of(processor: Any, prune: PruneConfig | None, image: Image.Image, text: str, **sizes: Any) -> Any:
     """The processor's output for one question."""
-    processor.prune = variant.processor_prune
-    sizes = ANY_SIZE if variant.image == "resized" else {}
+    processor.prune = prune
     return processor(text=[PROMPT.format(text)], images=[image], return_tensors="pt", **sizes)
 
 
 @torch.inference_mode()
-def first_token(model: Any, processor: Any, variant: Variant, image: Image.Image, text: str) -> float:
+def first_token(model: Any, inputs: Callable[[], Any]) -> float:
     """Seconds from the decoded image to the first token, preprocessing and selection inside."""
     start = time.perf_counter()
-    model(**inputs_of(processor, variant, image, text), logits_to_keep=1).logits.argmax().item()
+    model(**inputs(), logits_to_keep=1).logits.argmax().item()
     return time.perf_counter() - start
 
 
-def clock(ways: list[Variant], folders: dict[str, str], sides: tuple[int, int], count: int) -> dict[str, Any]:
-    """Median time to the first token of each way, and the median over pages of its speed-up over the whole image."""
-    torch.set_num_threads(2)
-    times: dict[str, list[float]] = {way.name: [] for way in ways}
-    for number in range(-1, count):  # the first one warms up
-        sheet, asked = sheet_of(max(number, 0), sides, 1)
+def clock(
+    ways: list[Variant], folders: dict[str, str], sides: tuple[int, int], count: int, rounds: int = 5
+) -> dict[str, dict[str, float]]:
+    """Time to the first token of each way, on one thread.
+
+    The ways take turns on each page, and the median of their rounds counts.
+
+    Returns:
+        For each way, the median over pages in ms, the median over pages of its speed-up over the first way, which sees
+        the whole image, and the share of the blocks that it kept of these pages.
+    """
+    torch.set_num_threads(1)
+    seconds: dict[str, list[float]] = {way.name: [] for way in ways}
+    patches = dict.fromkeys(seconds, 0)
+    for number in range(count):
+        sheet, asked = sheet_of(number, sides, 1)
+        runs = {}
         for way in ways:
             model, processor = load(folders[way.model])
-            image = prepare(sheet, way, processor)
-            seconds = min(first_token(model, processor, way, image, asked[0].text) for _ in range(2))
-            if number >= 0:
-                times[way.name].append(seconds)
-    whole = times[ways[0].name]
+            image, sizes = prepare(sheet, way, processor)
+            inputs = partial(inputs_of, processor, way.processor_prune, image, asked[0].text, **sizes)
+            patches[way.name] += len(inputs()["pixel_values"])
+            runs[way.name] = partial(first_token, model, inputs)
+        turns = [{name: run() for name, run in runs.items()} for _ in range(rounds + 1)]
+        for name, each in seconds.items():
+            each.append(statistics.median(turn[name] for turn in turns[1:]))  # the first one warms up
+    whole = ways[0].name
     return {
         name: {
             "first_token_ms": statistics.median(each) * 1e3,
-            "speedup": statistics.median(w / s for w, s in zip(whole, each, strict=True)),
+            "speedup": statistics.median(w / s for w, s in zip(seconds[whole], each, strict=True)),
+            "timed_kept": patches[name] / patches[whole],
         }
-        for name, each in times.items()
+        for name, each in seconds.items()
     }
+
+
+def answer_all(args: argparse.Namespace, ways: list[Variant], folders: dict[str, str]) -> None:
+    """Ask what was not asked before; answers are added to the file page by page."""
+    answers = args.out / "answers.jsonl"
+    done = {(r["variant"], r["page"]) for r in map(json.loads, answers.open())} if answers.exists() else set()
+    with ProcessPoolExecutor(args.processes, mp_context=get_context("spawn")) as pool, answers.open("a") as file:
+        jobs = [
+            pool.submit(score, number, missing, folders, tuple(args.sides), args.questions)
+            for number in range(args.pages)
+            if (missing := [way for way in ways if (way.name, number) not in done])
+        ]
+        for job in jobs:
+            file.writelines(json.dumps(result) + "\n" for result in job.result())
+            file.flush()
 
 
 def main() -> None:
@@ -228,19 +252,10 @@ def main() -> None:
     folders = dict(pair.split("=", 1) for pair in args.model)
     ways = [way for way in STUDIES[args.study](list(folders)) if not args.only or args.only in way.name]
     args.out.mkdir(parents=True, exist_ok=True)
-    answers = args.out / "answers.jsonl"
-    done = {(r["variant"], r["page"]) for r in map(json.loads, answers.open())} if answers.exists() else set()
-    with ProcessPoolExecutor(args.processes, mp_context=get_context("spawn")) as pool, answers.open("a") as file:
-        jobs = [
-            pool.submit(score, number, missing, folders, tuple(args.sides), args.questions)
-            for number in range(args.pages)
-            if (missing := [way for way in ways if (way.name, number) not in done])
-        ]
-        for job in jobs:
-            file.writelines(json.dumps(result) + "\n" for result in job.result())
-            file.flush()
+    answer_all(args, ways, folders)
     if args.timed:
-        (args.out / "times.json").write_text(json.dumps(clock(ways, folders, tuple(args.sides), args.timed), indent=1))
+        times = clock(ways, folders, tuple(args.sides), args.timed)
+        (args.out / "times.json").write_text(json.dumps({"pages": args.timed, "variants": times}, indent=1))
 
 
 if __name__ == "__main__":

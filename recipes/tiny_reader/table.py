@@ -98,11 +98,11 @@ def kept_share(measured: Measured, blocks: dict[int, int]) -> float:
     return sum(measured.kept.values()) / sum(blocks[page] for page in measured.kept)
 
 
-def clocks(folder: Path) -> dict[str, dict[str, float]]:
-    """Times to the first token by variant, as far as they were measured."""
+def clocks(folder: Path) -> tuple[int, dict[str, dict[str, float]]]:
+    """The number of pages that were timed, and the times to the first token by variant; 0 and none without them."""
     file = folder / "times.json"
-    times: dict[str, dict[str, float]] = json.loads(file.read_text()) if file.exists() else {}
-    return times
+    times = json.loads(file.read_text()) if file.exists() else {"pages": 0, "variants": {}}
+    return times["pages"], times["variants"]
 
 
 def table(folder: Path, by_task: bool = False, paired: bool = False) -> str:
@@ -113,7 +113,7 @@ def table(folder: Path, by_task: bool = False, paired: bool = False) -> str:
         paired: beside each group, the paired difference from the first variant, in points.
     """
     variants, blocks = read(folder)
-    times = clocks(folder)
+    _, times = clocks(folder)
     columns = ["reading", *READING, "grounding"] if by_task else ["reading", "grounding"]
     heads = [head for c in columns for head in ([c, "difference"] if paired else [c])]
     lines = [
@@ -137,7 +137,7 @@ def table(folder: Path, by_task: bool = False, paired: bool = False) -> str:
 def summary(folder: Path) -> dict[str, Any]:
     """The same in numbers: for each variant its kept share, both groups and their difference from the first, times."""
     variants, blocks = read(folder)
-    times = clocks(folder)
+    timed, times = clocks(folder)
     first = next(iter(variants.values()))
 
     def group(measured: Measured, name: str) -> dict[str, Any]:
@@ -148,6 +148,7 @@ def summary(folder: Path) -> dict[str, Any]:
 
     return {
         "pages": len(blocks),
+        "timed": timed,
         "questions": {name: len(first.all(name)) for name in ("reading", "grounding")},
         "variants": {
             name: {

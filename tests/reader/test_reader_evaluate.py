@@ -11,6 +11,7 @@ import torch
 from pixelprune import PruneConfig
 from pixelprune import reader as bundled
 from recipes.tiny_reader import evaluate, table
+from recipes.tiny_reader.shared import Reading
 
 SIDES, QUESTIONS = (192, 288), 2
 
@@ -23,15 +24,15 @@ def loaded():
 def alone(loaded, variant, image, text):
     """Plain ``generate``: one question, nothing shared."""
     model, processor = loaded
-    inputs = evaluate.inputs_of(processor, variant, image, text)
+    inputs = evaluate.inputs_of(processor, variant.processor_prune, image, text)
     with torch.inference_mode():
         output = model.generate(**inputs, max_new_tokens=48, do_sample=False)
     return processor.tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
 
 
-def together(loaded, variant, image, texts):
+def together(loaded, variant, image, texts, **sizes):
     """All questions at once, as the evaluation asks; the answers and how many blocks were seen of how many."""
-    reading = evaluate.read(*loaded, variant, image, texts)
+    reading = Reading(*loaded, image, texts, **sizes)
     kept = evaluate.kept_of(variant, loaded[1], image, reading.rows * reading.columns)
     return reading.ask(kept), len(kept), reading.rows * reading.columns
 
@@ -60,8 +61,8 @@ def test_the_rivals_see_what_they_are_said_to_see(loaded, lattice) -> None:
     pred2d, rival = f"pred2d, lattice {lattice}", f"random, lattice {lattice}"
     resized = f"resized, lattice {lattice}"
     for name in ("whole", pred2d, "pred2d 0, padded", rival, resized):
-        image = evaluate.prepare(sheet, ways[name], processor)
-        _, kept, total = together(loaded, ways[name], image, [asked[0].text])
+        image, sizes = evaluate.prepare(sheet, ways[name], processor)
+        _, kept, total = together(loaded, ways[name], image, [asked[0].text], **sizes)
         seen[name] = (kept, total, image.size)
     assert seen["whole"][0] == seen["whole"][1]
     assert seen[rival][:2] == seen[pred2d][:2]
@@ -72,7 +73,7 @@ def test_the_rivals_see_what_they_are_said_to_see(loaded, lattice) -> None:
 
 def test_blocks_that_were_asked_about_are_not_run_again_and_others_are(loaded, monkeypatch) -> None:
     sheet, asked = evaluate.sheet_of(1, SIDES, QUESTIONS)
-    reading = evaluate.read(*loaded, evaluate.Variant("any", "base", None), sheet.image, [asked[0].text])
+    reading = Reading(*loaded, sheet.image, [asked[0].text])
     runs = []
     run = reading._ask
     monkeypatch.setattr(reading, "_ask", lambda kept: runs.append(1) or run(kept))
@@ -143,3 +144,28 @@ def test_differences_are_paired_by_question_and_their_intervals_by_page(tmp_path
     assert numbers["pages"] == 120 and numbers["questions"]["reading"] == counts.sum()
     assert row["reading"]["difference"] == {"mean": round(found.mean, 4), "half": round(found.half, 4)}
     assert row["kept"] == 0.5
+
+
+def test_what_is_timed_takes_turns_and_medians_count(monkeypatch) -> None:
+    """With a clock of our own: each round of a page runs every way once, and what the processor does is inside."""
+    ways = evaluate.lattice_variants(["base"])[:3]
+    log, spent = [], iter([9, 9, 9, 8, 2, 1, 8, 4, 4, 8, 2, 1, 80, 4, 2] * 2)
+
+    def first_token(model, inputs):
+        log.append(len(inputs()["pixel_values"]))
+        return next(spent) / 1000
+
+    monkeypatch.setattr(evaluate, "first_token", first_token)
+    times = evaluate.clock(ways, {"base": str(bundled.path())}, SIDES, count=2, rounds=4)
+    assert [way.name for way in ways] == list(times) == ["whole", "pred2d, lattice 0", "pred2d, lattice 6"]
+    # Median of 8, 8, 8, 80; of 2, 4, 2, 4; of 1, 4, 1, 2. The first round, of 9, does not count.
+    assert [times[way.name]["first_token_ms"] for way in ways] == pytest.approx([8, 3, 1.5])
+    assert [times[way.name]["speedup"] for way in ways] == pytest.approx([1, 8 / 3, 8 / 1.5])
+    turns = np.array(log).reshape(2, 5, 3)
+    assert (
+        (turns == turns[:, :1]).all()
+        and (turns[..., 0] > turns[..., 2]).all()
+        and (turns[..., 2] > turns[..., 1]).all()
+    )
+    kept = turns[:, 0].sum(0)
+    assert [times[way.name]["timed_kept"] for way in ways] == pytest.approx((kept / kept[0]).tolist())

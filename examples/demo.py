@@ -191,7 +191,7 @@ def equals_oracle(model: Any, processor: Any, image: Image.Image) -> int:
     processor.prune = PruneConfig()
     inputs = processor(text=[QUESTION], images=[image], return_tensors="pt")
     answer = model.generate(**inputs, max_new_tokens=STEPS, do_sample=False)[0, inputs["input_ids"].shape[1] :]
-    kept = processor.image_processor(images=[image])["pixelprune_selections"][0].selection.kept_indices
+    kept = processor.image_processor(images=[image])["pixelprune_selections"][0].kept_indices
     processor.prune = None
     whole = processor(text=[QUESTION], images=[image], return_tensors="pt")
     full = oracle.FullInputs(

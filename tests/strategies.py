@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from pixelprune import PruneConfig
-from pixelprune.core.config import METHODS, METRICS
+from pixelprune.core.config import METHODS, METRICS, REFERENCES
 
 #: Differences on both sides of the 8-bit levels of THRESHOLDS.
 STEPS = (1, 2, 5, 6, 12, 13, 76, 77, 255)
@@ -15,7 +15,9 @@ BLOCK_SIZES = (1, 3, 4, 5, 7, 8, 10, 14, 28, 32)
 
 #: Settings, those that share a cache key with others among them.
 CONFIGS = st.builds(
-    PruneConfig,
+    lambda method, *values, references: PruneConfig(
+        method, *values, references="none" if method == "random" else references
+    ),
     st.sampled_from(METHODS),
     st.sampled_from(METRICS),
     st.sampled_from((*THRESHOLDS, 0.003, 0.0195, 0.021)),
@@ -23,6 +25,7 @@ CONFIGS = st.builds(
     st.none() | st.integers(1, 9),
     st.integers(0, 1),
     st.sampled_from((0, 0, 2, 3)),
+    references=st.sampled_from(("none", *REFERENCES)),
 )
 
 

@@ -30,7 +30,7 @@ def test_the_defaults_are_exact_pred2d():
 @pytest.mark.parametrize("metric", METRICS)
 def test_every_method_and_metric_is_allowed(method, metric):
     config = PruneConfig(method=method, metric=metric, threshold=1, anchored=False, max_tokens=1, seed=2**40, lattice=9)
-    assert dataclasses.astuple(config) == (method, metric, 1, False, 1, 2**40, 9)
+    assert dataclasses.astuple(config) == (method, metric, 1, False, 1, 2**40, 9, "none")
 
 
 def test_the_lists_of_methods_and_metrics():
@@ -79,6 +79,10 @@ def test_the_lists_of_methods_and_metrics():
         ({"lattice": True}, "lattice .* got True"),
         ({"lattice": None}, "lattice .* got None"),
         ({"lattice": np.array([3])}, r"lattice .* got array\(\[3\]\)"),
+        ({"references": "next"}, r"references must be one of none, previous, first\+previous, any; got 'next'"),
+        ({"references": None}, "references .* got None"),
+        ({"references": ["any"]}, r"references .* got \['any'\]"),
+        ({"references": "any", "method": "random"}, "'random' predicts nothing, so it cannot have references='any'"),
     ],
 )
 def test_a_value_that_is_not_allowed_is_named(settings, seen):
@@ -154,7 +158,11 @@ def test_settings_are_written_as_json_and_read_back(config):
 def test_what_a_mapping_leaves_out_has_its_default():
     assert PruneConfig.from_mapping({}) == PruneConfig()
     assert PruneConfig.from_mapping({"threshold": 0.5}) == PruneConfig(threshold=0.5)
-    assert PruneConfig.from_keywords({"size": 3}) == (PruneConfig(), {"size": 3})
+    assert PruneConfig.from_keywords({"size": 3}) == (None, {"size": 3})
+    base = PruneConfig("raster", threshold=0.02)
+    assert PruneConfig.from_keywords({"size": 3}, base=base) == (base, {"size": 3})
+    changed = PruneConfig.from_keywords({"references": "any"}, base=base)
+    assert changed == (base.replace(references="any"), {})
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pixelprune import PruneConfig, select
-from pixelprune.core.config import METHODS
-from pixelprune.core.sequence import REFERENCES, Selections, select_sequence
+from pixelprune.core.config import METHODS, REFERENCES
+from pixelprune.core.sequence import Selections, select_sequence
 from pixelprune.errors import ConfigError, ImageError, SelectionError
 
 SIZE = 4
@@ -53,6 +53,7 @@ def block(image: np.ndarray, index: int) -> np.ndarray:
 
 def earlier(number: int, references: str) -> list[int]:
     return {
+        "none": [],
         "previous": [number - 1],
         "first+previous": sorted({0, number - 1}, reverse=True),
         "any": list(range(number - 1, -1, -1)),
@@ -139,7 +140,8 @@ def test_depends_on_its_own_and_its_references_pixels_alone(
 @given(sequences(), configs)
 @settings(max_examples=40, deadline=None)
 def test_without_a_reference_it_is_select(images: list[np.ndarray], config: PruneConfig) -> None:
-    got = select_sequence(images, config, block_size=SIZE)
+    got = select_sequence(images, config, references="previous", block_size=SIZE)
+    assert as_dicts(select_sequence(images, config.replace(references="previous"), block_size=SIZE)) == as_dicts(got)
     for number, image in enumerate(images):
         alone = select(image, config, block_size=SIZE)
         assert np.array_equal(got.alone[number].source, alone.source)
@@ -170,14 +172,14 @@ def drift(images: list[np.ndarray], level: int) -> int:
 
 def test_long_fades_do_not_drift() -> None:
     images, config = fade(24, 4), PruneConfig(threshold=0.02)
-    got = select_sequence(images, config, block_size=SIZE)
+    got = select_sequence(images, config, references="previous", block_size=SIZE)
     errors = [np.abs(a.astype(int) - b).max() for a, b in zip(images, got.reconstruct(images), strict=True)]
     assert max(errors) <= config.level
     assert got.num_kept < sum(select(image, config, block_size=SIZE).num_kept for image in images)
     assert drift(images, config.level) > 10 * config.level, "control: the sliding variant drifts"
 
 
-@pytest.mark.parametrize("references", REFERENCES)
+@pytest.mark.parametrize("references", REFERENCES[1:])
 def test_a_real_screen_in_use(examples: dict[str, np.ndarray], references: str) -> None:
     """A screenshot, a word typed into it, another page, and back."""
     first, other = examples["dashboard-dark.png"], examples["docs-page.png"]
@@ -209,19 +211,28 @@ def test_a_real_screen_in_use(examples: dict[str, np.ndarray], references: str) 
 def test_budgets(examples: dict[str, np.ndarray]) -> None:
     images = [examples["diagram-jpeg.jpg"]] * 3
     whole = select_sequence(images)
-    per_image = select_sequence(images, PruneConfig(max_tokens=200))
+    per_image = select_sequence(images, PruneConfig(max_tokens=200, references="previous"))
     assert max(len(kept) for kept in per_image.kept_indices) <= 200
     for budget in (whole.num_kept, whole.num_kept - 1, 300, 3):
         got = select_sequence(images, max_sequence_tokens=budget)
         assert 0 < got.num_kept <= budget
         level = got.alone[0].level
         if level:
-            config = PruneConfig(threshold=(level - 1) / 255)
+            config = PruneConfig(threshold=(level - 1) / 255, references="previous")
             assert select_sequence(images, config).num_kept > budget, "the next lower level does not fit"
         errors = [np.abs(a.astype(int) - b).max() for a, b in zip(images, got.reconstruct(images), strict=True)]
         assert max(errors) <= level
     with pytest.raises(ConfigError, match=r"max_sequence_tokens=2 is below what 3 images keep .*, 3; raise it"):
         select_sequence(images, max_sequence_tokens=2)
+
+
+@given(sequences(), configs, st.sampled_from(REFERENCES))
+@settings(max_examples=40, deadline=None)
+def test_tensors_are_selected_as_arrays_are(images: list[np.ndarray], config: PruneConfig, references: str) -> None:
+    torch = pytest.importorskip("torch")
+    tensors = [torch.from_numpy(image) for image in images]
+    got = select_sequence(tensors, config, references=references, block_size=SIZE)
+    assert as_dicts(got) == as_dicts(select_sequence(images, config, references=references, block_size=SIZE))
 
 
 IMAGE = np.zeros((SIZE, SIZE, 3), np.uint8)
@@ -230,10 +241,10 @@ IMAGE = np.zeros((SIZE, SIZE, 3), np.uint8)
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: select_sequence([IMAGE], references="next", block_size=SIZE), ConfigError, "must be one of previous,"),
-        (lambda: select_sequence([IMAGE], PruneConfig("random"), block_size=SIZE), ConfigError, "predicts nothing"),
+        (lambda: select_sequence([IMAGE], references="next", block_size=SIZE), ConfigError, "must be one of none, prev"),
+        (lambda: select_sequence([IMAGE], PruneConfig("random"), references="any"), ConfigError, "predicts nothing"),
         (lambda: select_sequence([IMAGE, IMAGE[:2]], block_size=SIZE), ImageError, "image 1 of the sequence: height"),
-        (lambda: select_sequence([None], block_size=SIZE), ImageError, "image 0 .* numpy array; got NoneType"),
+        (lambda: select_sequence([None], block_size=SIZE), ImageError, "image 0 .* numpy array or a torch tensor; got None"),
         (lambda: select_sequence([IMAGE], max_sequence_tokens=0, block_size=SIZE), ConfigError, "at least 1; got 0"),
         (lambda: select_sequence([IMAGE], block_size=SIZE).reconstruct([]), ImageError, "of 1 images; got 0"),
     ],

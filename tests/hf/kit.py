@@ -66,7 +66,7 @@ class Kit:
     def select(self, images: list[Image.Image]) -> list[Any]:
         """What the processor keeps of each image."""
         batch = self.processor.image_processor(images=images)
-        return [chosen.selection.kept_indices for chosen in batch["pixelprune_selections"]]
+        return [chosen.kept_indices for chosen in batch["pixelprune_selections"]]
 
 
 def make_kit(model_type: str, folder: Path) -> Kit:

@@ -91,7 +91,7 @@ def _page() -> NDArray[np.uint8]:
 
 def _full_inputs(processor: Any, text: str, image: Image.Image) -> oracle.FullInputs:
     """The whole image by the stock code, and what pruning keeps of it."""
-    kept = processor.image_processor(images=[image])["pixelprune_selections"][0].selection.kept_indices
+    kept = processor.image_processor(images=[image])["pixelprune_selections"][0].kept_indices
     prune, processor.prune = processor.prune, None
     try:
         whole = processor(text=[text], images=[image], return_tensors="pt")

@@ -53,6 +53,8 @@ def inspect(
     from . import _report
 
     spec = _spec(model, block_size)
+    if config.references != "none":
+        raise ConfigError(f"inspect looks at each image by itself; leave out --references {config.references}")
     if picture not in _PICTURES:
         raise ConfigError(f"--picture must be one of {', '.join(_PICTURES)}; got {picture!r}")
     overlays = None if overlay is None else _Overlays(overlay, picture)

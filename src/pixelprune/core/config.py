@@ -15,9 +15,11 @@ from ..errors import ConfigError
 
 Method = Literal["pred2d", "adaptive", "raster", "serpentine", "components", "random"]
 Metric = Literal["max", "mae", "rmse"]
+References = Literal["none", "previous", "first+previous", "any"]
 
 METHODS: tuple[str, ...] = get_args(Method)
 METRICS: tuple[str, ...] = get_args(Metric)
+REFERENCES: tuple[str, ...] = get_args(References)
 
 #: The version of the rules, part of every :attr:`PruneConfig.cache_key`. Raise it whenever any rule selects other
 #: blocks of any image than before: what a cache holds under the old keys is then not found.
@@ -54,6 +56,10 @@ class PruneConfig:
             sampled evenly: 2 or more; 0 keeps no more than the method does. It comes after the method, which selects
             as without it, and counts in ``max_tokens``. ``random`` then draws as many blocks as ``pred2d`` keeps with
             the lattice.
+        references: of several images, such as a history of screenshots, the earlier ones of the same size that an
+            image may refer to: ``none``, the one before it (``previous``), that and the first (``first+previous``), or
+            ``any``. A block that one of them shows at the same place is dropped, see
+            :func:`pixelprune.select_sequence`; one image alone is selected as with ``none``. Not with ``random``.
 
     Raises:
         ConfigError: a value is not allowed.
@@ -72,6 +78,10 @@ class PruneConfig:
     lattice: int = field(
         default=0,
         metadata={"help": "Also keep each block whose row and column are multiples of this: 2 or more; 0 for none."},
+    )
+    references: References = field(
+        default="none",
+        metadata={"help": f"Earlier images whose blocks need not be kept again: {', '.join(REFERENCES)}."},
     )
 
     def __post_init__(self) -> None:
@@ -96,6 +106,13 @@ class PruneConfig:
             raise ConfigError(
                 f"lattice must be a whole number of at least 2, or 0 for none (1 would keep every block: load without "
                 f"pruning instead); got {self.lattice!r}"
+            )
+        if self.references not in REFERENCES:
+            raise ConfigError(f"references must be one of {', '.join(REFERENCES)}; got {self.references!r}")
+        if self.references != "none" and self.method == "random":
+            raise ConfigError(
+                f"method 'random' predicts nothing, so it cannot have references={self.references!r}; choose another "
+                f"method, or references='none'"
             )
         # Numbers of numpy's kinds become Python's, which every format can write.
         for name, kind in (("threshold", float), ("max_tokens", int), ("seed", int), ("lattice", int)):
@@ -129,7 +146,9 @@ class PruneConfig:
             raise ConfigError(f"{prefix}{error}") from None
 
     @classmethod
-    def from_keywords(cls, keywords: Mapping[str, Any], where: str = "") -> tuple[PruneConfig, dict[str, Any]]:
+    def from_keywords(
+        cls, keywords: Mapping[str, Any], where: str = "", base: PruneConfig | None = None
+    ) -> tuple[PruneConfig | None, dict[str, Any]]:
         """The settings among other keyword arguments, and those others.
 
         A name that is almost a setting is refused, and so is ``prune``: whoever takes the others may drop a name that
@@ -138,6 +157,10 @@ class PruneConfig:
         Args:
             keywords: values by name.
             where: as in :meth:`from_mapping`.
+            base: the settings where the keywords say nothing. The defaults, if ``None``.
+
+        Returns:
+            The settings, ``base`` itself where no keyword is one; and the other keywords.
 
         Raises:
             ConfigError: as in :meth:`from_mapping`.
@@ -147,7 +170,8 @@ class PruneConfig:
             for name, value in keywords.items()
             if name in SETTINGS or name == "prune" or get_close_matches(name, SETTINGS, n=1, cutoff=0.75)
         }
-        return cls.from_mapping(ours, where), {name: keywords[name] for name in keywords if name not in ours}
+        others = {name: keywords[name] for name in keywords if name not in ours}
+        return cls.from_mapping({**({} if base is None else base.to_dict()), **ours}, where) if ours else base, others
 
     def to_dict(self) -> dict[str, Any]:
         """Every setting by name, as plain JSON values; :meth:`from_mapping` reads it back."""
@@ -164,6 +188,8 @@ class PruneConfig:
         key = {"rules": RULES_VERSION, **self.to_dict()}
         if self.method != "random":
             del key["seed"]
+        if self.references == "none":
+            del key["references"]
         by_level = self.metric == "max" or self.max_tokens is not None
         key["threshold"] = float(self.first_level) if by_level else self.threshold * 255
         if key["threshold"] == 0 and self.max_tokens is None:  # blocks are equal or not, by any metric

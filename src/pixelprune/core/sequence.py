@@ -12,22 +12,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigError, ImageError, SelectionError
 from .budget import first_that_fits
-from .config import PruneConfig, is_integer
+from .config import PruneConfig, References, is_integer
 from .select import select
 from .selection import Selection
 from .walk import pixels_and_words
 
-References = Literal["previous", "first+previous", "any"]
+if TYPE_CHECKING:
+    import torch
 
-#: Which earlier images an image may refer to; always of its own size.
-REFERENCES: tuple[str, ...] = get_args(References)
+Image: TypeAlias = "NDArray[np.uint8] | torch.Tensor"
 
 
 @dataclass(frozen=True)
@@ -158,10 +158,10 @@ class Selections:
 
 
 def select_sequence(
-    images: Sequence[NDArray[np.uint8]],
+    images: Sequence[Image],
     config: PruneConfig | None = None,
     *,
-    references: References = "previous",
+    references: References | None = None,
     block_size: int = 32,
     max_sequence_tokens: int | None = None,
 ) -> Selections:
@@ -169,10 +169,9 @@ def select_sequence(
 
     Args:
         images: uint8 ``(H, W, 3)`` or ``(H, W, 1)`` each, in order, as for :func:`pixelprune.select`.
-        config: the settings; ``PruneConfig()`` if omitted. ``max_tokens`` bounds each image's own selection, before
-            references. ``random`` is refused.
-        references: which earlier images of the same size an image may refer to: the one before it (``previous``),
-            that and the first of the sequence (``first+previous``), or every one (``any``). Later ones come first.
+        config: the settings; ``PruneConfig(references="previous")`` if omitted. ``max_tokens`` bounds each image's own
+            selection, before references. Of several reference images the latest that shows a block is its reference.
+        references: in place of ``config.references``, if given.
         block_size: side of a block in pixels.
         max_sequence_tokens: keep at most this many blocks of all images together, by raising the threshold as
             ``max_tokens`` does. Then what is kept depends on the whole sequence.
@@ -185,11 +184,9 @@ def select_sequence(
         ConfigError: a setting is not allowed, or the budget is below one block an image.
         ImageError: an image's type, shape or size is not as above; the message names its number.
     """
-    config = PruneConfig() if config is None else config
-    if references not in REFERENCES:
-        raise ConfigError(f"references must be one of {', '.join(REFERENCES)}; got {references!r}")
-    if config.method == "random":
-        raise ConfigError("method 'random' predicts nothing, so it has no references; choose another method")
+    config = PruneConfig(references="previous") if config is None else config
+    if references is not None:
+        config = config.replace(references=references)
     images = list(images)
 
     def alone(level: int | None) -> list[Selection]:
@@ -201,7 +198,7 @@ def select_sequence(
     def run(level: int | None) -> Selections:
         chosen = alone(level)
         exact = all(selection.level == 0 for selection in chosen) and (config.metric == "max" or config.threshold == 0)
-        return _with_references(chosen, images, references, exact, equal)
+        return _with_references(chosen, images, config.references, exact, equal)
 
     if max_sequence_tokens is None:
         return run(None)
@@ -221,9 +218,7 @@ def select_sequence(
     return found
 
 
-def _select(image: NDArray[np.uint8], config: PruneConfig, block_size: int, number: int) -> Selection:
-    if not isinstance(image, np.ndarray):
-        raise ImageError(f"image {number} of the sequence must be a numpy array; got {type(image).__name__}")
+def _select(image: Image, config: PruneConfig, block_size: int, number: int) -> Selection:
     try:
         return select(image, config, block_size=block_size)
     except ImageError as error:
@@ -233,8 +228,8 @@ def _select(image: NDArray[np.uint8], config: PruneConfig, block_size: int, numb
 Equality = Callable[[int, int, NDArray[np.bool_]], NDArray[np.bool_]]
 
 
-def _equality(images: list[NDArray[np.uint8]], block_size: int) -> Equality:
-    """Which blocks of two images are equal, among those that are asked for."""
+def _equality(images: list[Image], block_size: int) -> Equality:
+    """Which blocks of two images are equal, among those that are asked for; of tensors, where they lie."""
     # Not at the top: importing the package loads no compiler.
     from . import kernels as untyped
 
@@ -243,29 +238,43 @@ def _equality(images: list[NDArray[np.uint8]], block_size: int) -> Equality:
     words: dict[int, NDArray[np.unsignedinteger]] = {}
 
     def equal(number: int, other: int, wanted: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        result: NDArray[np.bool_]
+        image = images[number]
+        cols = image.shape[1] // block_size
+        if not isinstance(image, np.ndarray):
+            same: Any = image == images[other]
+            blocks = same.reshape(image.shape[0] // block_size, block_size, cols, -1).all(3).all(1)
+            result = blocks.flatten().cpu().numpy() & wanted
+            return result
         for each in (number, other):
             if each not in words:
-                words[each] = pixels_and_words(images[each], block_size)[1]
-        cols = images[number].shape[1] // block_size
-        result: NDArray[np.bool_] = kernels.equal_blocks(words[number], words[other], cols, block_size, wanted)
+                words[each] = pixels_and_words(images[each], block_size)[1]  # type: ignore[arg-type]  # both are arrays
+        result = kernels.equal_blocks(words[number], words[other], cols, block_size, wanted)
         return result
 
     return equal
 
 
-def _candidates(number: int, references: str, images: list[NDArray[np.uint8]]) -> list[int]:
+def _candidates(number: int, references: References, images: list[Image]) -> list[int]:
     """The reference images of an image, later ones first."""
-    if references == "previous":
+    earlier: list[int]
+    if references == "none":
+        earlier = []
+    elif references == "previous":
         earlier = [number - 1]
     elif references == "first+previous":
         earlier = [number - 1, 0] if number > 1 else [number - 1]
     else:
         earlier = list(range(number - 1, -1, -1))
-    return [other for other in earlier if other >= 0 and images[other].shape == images[number].shape]
+    return [
+        other
+        for other in earlier
+        if other >= 0 and type(images[other]) is type(images[number]) and images[other].shape == images[number].shape
+    ]
 
 
 def _with_references(
-    alone: list[Selection], images: list[NDArray[np.uint8]], references: str, exact: bool, equal: Equality
+    alone: list[Selection], images: list[Image], references: References, exact: bool, equal: Equality
 ) -> Selections:
     resolved: list[NDArray[np.int32]] = []  # per image (blocks, 2)
     for number, selection in enumerate(alone):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,6 +16,24 @@ from ..models.image_processor import SelectingImageProcessor, selecting
 
 #: Key under which the selections travel from the image processor to the processor, which removes it.
 SELECTIONS = "pixelprune_selections"
+
+
+@dataclass
+class Call:
+    """What a call of the processor says of its images.
+
+    Attributes:
+        config: the settings of this call; ``None`` prunes nothing.
+        images_per_row: how many images each text has, once they are counted.
+    """
+
+    config: PruneConfig | None
+    images_per_row: list[int] | None = None
+
+
+#: The call under way. A context variable, since a processor is shared by threads and its stock code in between takes no
+#: arguments of ours.
+CALL: ContextVar[Call | None] = ContextVar("pixelprune_call", default=None)
 
 
 class PrunedImageProcessor(SelectingImageProcessor):
@@ -29,14 +49,16 @@ class PrunedImageProcessor(SelectingImageProcessor):
                 f"patch_size and merge_size are the model's, {self.patch_size} and {self.merge_size}; "  # type: ignore[attr-defined]
                 f"got {patch} and {merge} for this call"
             )
-        if self.prune is None:
+        call = CALL.get()
+        config = self.prune if call is None else call.config
+        if config is None:
             batch: BatchFeature = super()._preprocess(images, **kwargs)  # type: ignore[misc]
             batch[SELECTIONS] = [
                 ImageSelection.of_whole(int(rows) // merge, int(cols) // merge, patch * merge)
                 for _, rows, cols in batch["image_grid_thw"]
             ]
             return batch
-        chosen, rows = self.select_and_lay_out(images, kwargs)
+        chosen, rows = self.select_and_lay_out(images, kwargs, config, None if call is None else call.images_per_row)
         patches = [torch.as_tensor(patches) for patches in rows]
         grids = [[1, *(side * merge for side in one.selection.grid)] for one in chosen]
         data: dict[str, Any] = {

@@ -22,7 +22,7 @@ from ..core.select import warm_up
 from ..errors import ConfigError, PrunedInputError, UnsupportedModelError
 from ..models.family import Family
 from ..models.registry import family_of
-from .image_processor import SELECTIONS, pruned_image_processor
+from .image_processor import CALL, SELECTIONS, Call, pruned_image_processor
 from .kept import KEPT, read_kept, write_kept
 from .positions import RopeIndex, pruned_positions, rope_index_of
 
@@ -61,7 +61,7 @@ class PrunedProcessor:
             UnsupportedModelError: the model's family is not supported, or the folder holds no model.
         """
         # The stock method drops names that it does not know.
-        prune, kwargs = PruneConfig.from_keywords(kwargs, "PrunedProcessor.from_pretrained()")
+        prune, kwargs = PruneConfig.from_keywords(kwargs, "PrunedProcessor.from_pretrained()", PruneConfig())
         names = ("revision", "cache_dir", "token", "local_files_only", "subfolder")
         hub = {name: kwargs[name] for name in names if name in kwargs}
         config = _config_of(pretrained_model_name_or_path, hub)
@@ -97,7 +97,13 @@ class PrunedProcessor:
     ) -> BatchFeature:
         """As the stock processor's call; ``images`` need their ``text``, ``videos`` are refused.
 
+        Args:
+            images, text, videos, audio: as for the stock processor. Each text is a row: with ``references``, its images
+                refer to earlier images of its own.
+            kwargs: those of the stock processor, and settings by their names, for this call in place of ``prune``'s.
+
         Raises:
+            ConfigError: a setting is not allowed, or misspelt.
             PrunedInputError: videos were passed, images without text, or placeholders that do not fit the images.
         """
         if videos is not None:
@@ -107,10 +113,15 @@ class PrunedProcessor:
             )
         if images is not None and text is None:
             raise PrunedInputError("pruned images need their text (with one image placeholder each); got images alone")
-        batch: BatchFeature = super().__call__(images=images, text=text, audio=audio, **kwargs)  # type: ignore[misc]
+        config, kwargs = PruneConfig.from_keywords(kwargs, "a call of the processor", self.prune)
+        call = CALL.set(Call(config))
+        try:
+            batch: BatchFeature = super().__call__(images=images, text=text, audio=audio, **kwargs)  # type: ignore[misc]
+        finally:
+            CALL.reset(call)
         selections: list[ImageSelection] = batch.pop(SELECTIONS, [])
         self.last_report = [chosen.report for chosen in selections]
-        if selections and self.prune is not None:
+        if selections and config is not None:
             batch[KEPT] = self._kept(batch, selections)
         return batch
 
@@ -119,13 +130,17 @@ class PrunedProcessor:
         if text is not None:
             texts = [text] if isinstance(text, str) else text
             token: str = self.image_token  # type: ignore[attr-defined]
-            placeholders = sum(sample.count(token) for sample in texts if isinstance(sample, str))
+            per_row = [sample.count(token) if isinstance(sample, str) else 0 for sample in texts]
+            placeholders = sum(per_row)
             flat: Any = [] if images is None else make_flat_list_of_images(images)
             if placeholders != len(flat):
                 raise PrunedInputError(
                     f"the text has {placeholders} image placeholders ({token}) but {len(flat)} images were passed; "
                     f"give each image one placeholder"
                 )
+            call = CALL.get()
+            if call is not None:
+                call.images_per_row = per_row
         super().validate_inputs(images=images, text=text, **kwargs)  # type: ignore[misc]
 
     def position_ids(self, batch: Any) -> torch.Tensor:
@@ -165,7 +180,7 @@ class PrunedProcessor:
         rows = write_kept(
             [np.asarray(row, dtype=np.int64) for row in ids],
             self.image_token_id,  # type: ignore[attr-defined]
-            [chosen.selection.kept_indices for chosen in selections],
+            [chosen.kept_indices for chosen in selections],
             self._blocks(np.asarray(batch["image_grid_thw"], np.int64)),
         )
         if isinstance(ids, torch.Tensor):
@@ -181,7 +196,7 @@ class PrunedProcessor:
     def replace_image_token(self, image_inputs: dict[str, Any], image_idx: int, **kwargs: Any) -> str:
         """The placeholder of an image: one token per kept block."""
         token: str = self.image_token  # type: ignore[attr-defined]
-        return token * image_inputs[SELECTIONS][image_idx].selection.num_kept
+        return token * image_inputs[SELECTIONS][image_idx].num_kept
 
     @classmethod
     def get_attributes(cls) -> list[str]:

@@ -6,6 +6,8 @@ Selection and layout are the core's.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -14,10 +16,12 @@ from numpy.typing import NDArray
 
 from ..core.config import PruneConfig
 from ..core.preprocess import ImageSelection, prepare
-from ..errors import ImageError, UnsupportedModelError
+from ..errors import ConfigError, ImageError, UnsupportedModelError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from ..core.preprocess import PixelsAndTable
 
 
 class SelectingImageProcessor:
@@ -28,34 +32,44 @@ class SelectingImageProcessor:
     takes_levels: ClassVar[bool] = False
 
     def select_and_lay_out(
-        self, images: Any, kwargs: dict[str, Any]
+        self, images: Any, kwargs: dict[str, Any], config: PruneConfig, images_per_row: Iterable[int] | None = None
     ) -> tuple[list[ImageSelection], list[NDArray[Any] | Tensor]]:
         """Prepare images as ``_preprocess`` of the stock class does, but only the kept blocks of each.
 
         Args:
             images: uint8 ``(C, H, W)``, arrays or tensors, as the stock class hands them to ``_preprocess``.
             kwargs: the keyword arguments of ``_preprocess``.
+            config: the settings.
+            images_per_row: how many of the images belong to each row, which must be known where an image may refer to
+                earlier ones: never to those of another row.
 
         Returns:
             Per image what is kept and its rows of ``pixel_values``, arrays for images on the CPU.
 
         Raises:
             ImageError: an image is not 8-bit.
+            ConfigError: the settings have references, but the rows are not known.
         """
-        assert self.prune is not None
+        if images_per_row is None:
+            if config.references != "none":
+                raise ConfigError(
+                    f"references={config.references!r} needs the images of each row; call the processor, with text, "
+                    f"and not its image processor alone"
+                )
+            images_per_row = [len(images)]
         sizes = {name: kwargs[name] for name in ("patch_size", "merge_size", "temporal_patch_size")}
-        chosen, rows = [], []
-        for image in images:
-            if kwargs["do_resize"]:
-                image = _resize(self, image, kwargs)
-            pixels = _channels_last(image)
-            table = _level_table(self, pixels.shape[2], kwargs)
-            if not self.takes_levels:
-                table = table.astype(np.float32, copy=False)
-            selection, patches = prepare(pixels, self.prune, table, **sizes)
-            chosen.append(selection)
-            rows.append(patches)
-        return chosen, rows
+        resized = (self._pixels_and_table(image, kwargs) for image in images)
+        prepared = [
+            each for count in images_per_row for each in prepare(itertools.islice(resized, count), config, **sizes)
+        ]
+        return [chosen for chosen, _ in prepared], [rows for _, rows in prepared]
+
+    def _pixels_and_table(self, image: Any, kwargs: dict[str, Any]) -> PixelsAndTable:
+        if kwargs["do_resize"]:
+            image = _resize(self, image, kwargs)
+        pixels = _channels_last(image)
+        table = _level_table(self, pixels.shape[2], kwargs)
+        return pixels, table if self.takes_levels else table.astype(np.float32, copy=False)
 
     def to_dict(self) -> dict[str, Any]:
         """As the stock one: what is saved loads as the stock image processor."""

@@ -24,10 +24,11 @@ class PrunedImageProcessor(SelectingImageProcessor):
 
     def _preprocess(self, images: list[torch.Tensor], **kwargs: Any) -> BatchFeature:
         """Replaces the stock method of the same name, which gets uint8 ``(C, H, W)`` tensors."""
-        chosen, rows = self.select_and_lay_out([image.cpu() for image in images], kwargs)
+        assert self.prune is not None
+        chosen, rows = self.select_and_lay_out([image.cpu() for image in images], kwargs, self.prune)
         self.reports += [one.report for one in chosen]
         merge = kwargs["merge_size"]
-        kept = [torch.tensor(one.selection.kept_indices) for one in chosen]
+        kept = [torch.tensor(one.kept_indices) for one in chosen]
         data = {
             "pixel_values": torch.cat([torch.as_tensor(patches) for patches in rows]),
             "image_grid_thw": torch.tensor([[1, *(side * merge for side in one.selection.grid)] for one in chosen]),

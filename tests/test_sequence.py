@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
@@ -12,7 +14,8 @@ from hypothesis import strategies as st
 
 from pixelprune import PruneConfig, select
 from pixelprune.core.config import METHODS, REFERENCES
-from pixelprune.core.sequence import Selections, select_sequence
+from pixelprune.core.selections import Selections
+from pixelprune.core.sequence import SequenceSelector, select_sequence
 from pixelprune.errors import ConfigError, ImageError, SelectionError
 
 SIZE = 4
@@ -24,6 +27,8 @@ configs = st.builds(
     threshold=st.sampled_from([0.0, 0.001, 0.02, 0.05]),
     lattice=st.sampled_from([0, 0, 2]),
 )
+#: Some with a budget, which takes another level for each image: none, level 0 or a higher one.
+budgets = st.builds(lambda config, most: config.replace(max_tokens=most), configs, st.sampled_from([None, 6, 9]))
 
 
 @st.composite
@@ -62,7 +67,6 @@ def earlier(number: int, references: str) -> list[int]:
 
 def twin(images: list[np.ndarray], config: PruneConfig, references: str) -> list[dict[int, tuple[int, int]]]:
     """Per image the reference of each block, found one block at a time."""
-    exact = config.threshold == 0 or (config.metric == "max" and config.level == 0)
     alone = [select(image, config, block_size=SIZE) for image in images]
     found: list[dict[int, tuple[int, int]]] = []
     for number, (image, selection) in enumerate(zip(images, alone, strict=True)):
@@ -72,6 +76,7 @@ def twin(images: list[np.ndarray], config: PruneConfig, references: str) -> list
             for other in earlier(number, references):
                 if not 0 <= other < number or images[other].shape != image.shape:
                     continue
+                exact = alone[other].level == 0 and (config.threshold == 0 or config.metric == "max")
                 there = exact or index in alone[other].kept_indices
                 if there and np.array_equal(block(image, index), block(images[other], index)):
                     own[index] = found[other][index]
@@ -89,7 +94,7 @@ def as_dicts(selections: Selections) -> list[dict[int, tuple[int, int]]]:
     ]
 
 
-@given(sequences(), configs, st.sampled_from(REFERENCES))
+@given(sequences(), budgets, st.sampled_from(REFERENCES))
 @settings(max_examples=150, deadline=None)
 def test_equals_the_twin(images: list[np.ndarray], config: PruneConfig, references: str) -> None:
     got = select_sequence(images, config, references=references, block_size=SIZE)
@@ -120,7 +125,7 @@ def test_rebuilt_within_the_threshold(images: list[np.ndarray], config: PruneCon
             assert distance <= config.threshold * 255 + 1e-6
 
 
-@given(sequences(), configs, st.sampled_from(REFERENCES), st.data())
+@given(sequences(), budgets, st.sampled_from(REFERENCES), st.data())
 @settings(max_examples=80, deadline=None)
 def test_depends_on_its_own_and_its_references_pixels_alone(
     images: list[np.ndarray], config: PruneConfig, references: str, data: st.DataObject
@@ -147,6 +152,25 @@ def test_without_a_reference_it_is_select(images: list[np.ndarray], config: Prun
         assert np.array_equal(got.alone[number].source, alone.source)
         if number == 0 or images[number - 1].shape != image.shape:
             assert got.kept_indices[number].tolist() == alone.kept_indices.tolist()
+
+
+@pytest.mark.parametrize(
+    ("references", "held"), [("none", []), ("previous", [3]), ("first+previous", [0, 3]), ("any", [0, 1, 2, 3])]
+)
+def test_one_by_one_holds_only_what_later_images_may_refer_to(references: str, held: list[int]) -> None:
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 2, (3 * SIZE, 4 * SIZE, 1), np.uint8) * 9 for _ in range(4)]
+    config = PruneConfig(references=references)
+    together = select_sequence(images, config, block_size=SIZE)
+    selector = SequenceSelector(config, block_size=SIZE)
+    for number, image in enumerate(images):
+        one = selector.add(image)
+        assert one.number == number and np.array_equal(one.reference, together.reference[number])
+        assert one.report == together.reports()[number] and one.shown_before.sum() == one.report.alone - one.report.kept
+    kept = [weakref.ref(image) for image in images]
+    del images, image
+    gc.collect()
+    assert [number for number, reference in enumerate(kept) if reference() is not None] == held
 
 
 def fade(frames: int, step: int) -> list[np.ndarray]:

@@ -11,7 +11,8 @@ The core needs numpy, Pillow and numba. Engines live in ``pixelprune.hf`` and ar
 from .core.config import PruneConfig
 from .core.select import select
 from .core.selection import Selection
-from .core.sequence import Selections, select_sequence
+from .core.selections import Selections
+from .core.sequence import select_sequence
 from .errors import PixelPruneError
 
 __version__ = "0.1.0"

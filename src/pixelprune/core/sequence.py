@@ -9,19 +9,18 @@ reference images alone: caches can be keyed by them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ConfigError, ImageError, SelectionError
+from ..errors import ConfigError, ImageError
 from .budget import first_that_fits
 from .config import PruneConfig, References, is_integer
 from .select import select
-from .selection import Selection
+from .selections import Selections, SequenceImage
 from .walk import pixels_and_words
 
 if TYPE_CHECKING:
@@ -30,131 +29,96 @@ if TYPE_CHECKING:
 Image: TypeAlias = "NDArray[np.uint8] | torch.Tensor"
 
 
-@dataclass(frozen=True)
-class SequenceReport:
-    """What happened to one image of a sequence.
+class SequenceSelector:
+    """Selects one image of a sequence after the other, and holds only those that later ones may refer to.
 
-    Attributes:
-        total: its blocks.
-        alone: those that its own selection keeps.
-        kept: those that are kept with references.
-        references: how many blocks each reference image took the place of, by its number in the sequence.
+    Args:
+        config: the settings; ``PruneConfig(references="previous")`` if omitted.
+        block_size: side of a block in pixels.
     """
 
-    total: int
-    alone: int
-    kept: int
-    references: dict[int, int]
+    def __init__(self, config: PruneConfig | None = None, *, block_size: int = 32) -> None:
+        self.config = PruneConfig(references="previous") if config is None else config
+        self.block_size = block_size
+        self._count = 0
+        self._held: dict[int, _Held] = {}
+
+    def add(self, image: Image) -> SequenceImage:
+        """Select the next image.
+
+        Args:
+            image: uint8 ``(H, W, 3)`` or ``(H, W, 1)``, as for :func:`pixelprune.select`. It is not copied, and must
+                not change as long as later images may refer to it.
+
+        Raises:
+            ImageError: its type, shape or size is not as above; the message names its number.
+        """
+        number = self._count
+        try:
+            selection = select(image, self.config, block_size=self.block_size)
+        except ImageError as error:
+            raise ImageError(f"image {number} of the sequence: {error}") from error
+        left = selection.keep.flatten()
+        own = np.empty((left.size, 2), np.int32)
+        own[:, 0], own[:, 1] = number, np.arange(left.size)
+        for other in self._references(image):
+            # Any block of an exact image is copied from an equal one. Otherwise only those that it keeps are.
+            same = _equal(image, other.image, self.block_size, left if other.exact else left & other.kept_alone)
+            own[same] = other.resolved[same]
+            left &= ~same
+            if not left.any():
+                break
+        if not left.any():
+            own[0] = number, 0
+        resolved = own[selection.source.reshape(-1)]
+        resolved.flags.writeable = False
+        exact = selection.level == 0 and (self.config.metric == "max" or self.config.threshold == 0)
+        self._hold(_Held(image, selection.keep.reshape(-1), resolved, exact))
+        return SequenceImage(number, selection, resolved.reshape(*selection.grid, 2))
+
+    def _references(self, image: Image) -> list[_Held]:
+        """What the next image may refer to, later ones first."""
+        held = [self._held[number] for number in sorted(self._held, reverse=True)]
+        return [other for other in held if type(other.image) is type(image) and other.image.shape == image.shape]
+
+    def _hold(self, image: _Held) -> None:
+        keeps_first, keeps_all = self.config.references == "first+previous", self.config.references == "any"
+        if not keeps_all:
+            self._held = {number: held for number, held in self._held.items() if keeps_first and number == 0}
+        if self.config.references != "none":
+            self._held[self._count] = image
+        self._count += 1
 
 
 @dataclass(frozen=True, eq=False)
-class Selections:
-    """The result of :func:`select_sequence`.
+class _Held:
+    """An image that later ones may refer to.
 
     Attributes:
-        alone: per image its own selection, without references.
-        reference: per image int32 ``(rows, cols, 2)``: the number of the image and the flat index of the kept block
-            that each block is copied from; itself where it is kept.
+        kept_alone: bool ``(blocks,)``: what its own selection keeps.
+        resolved: int32 ``(blocks, 2)``: where each block is copied from.
+        exact: every block is copied from one that equals it.
     """
 
-    alone: tuple[Selection, ...]
-    reference: tuple[NDArray[np.int32], ...]
+    image: Image
+    kept_alone: NDArray[np.bool_]
+    resolved: NDArray[np.int32]
+    exact: bool
 
-    def __post_init__(self) -> None:
-        if len(self.alone) != len(self.reference):
-            raise SelectionError(f"{len(self.alone)} selections have references of {len(self.reference)} images")
-        for number, (selection, reference) in enumerate(zip(self.alone, self.reference, strict=True)):
-            if reference.dtype != np.int32 or reference.shape != (*selection.grid, 2):
-                raise SelectionError(
-                    f"the references of image {number} must be int32 of shape {(*selection.grid, 2)}; "
-                    f"got {reference.dtype} of shape {reference.shape}"
-                )
-            for other in np.unique(reference[..., 0]).tolist():
-                blocks = reference[reference[..., 0] == other][:, 1]
-                kept = self.kept_indices[other] if 0 <= other <= number else np.empty(0, np.int32)
-                if not np.isin(blocks, kept).all():
-                    raise SelectionError(
-                        f"image {number} refers to blocks of image {other} that are not kept blocks of it or of an "
-                        f"earlier image"
-                    )
 
-    def __len__(self) -> int:
-        return len(self.alone)
+def _equal(image: Image, other: Image, block_size: int, wanted: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which of the wanted blocks are equal in two images of one size: bool ``(blocks,)``, on their device."""
+    cols = image.shape[1] // block_size
+    if not isinstance(image, np.ndarray):
+        same: Any = image == other
+        blocks = same.reshape(image.shape[0] // block_size, block_size, cols, -1).all(3).all(1)
+        return np.asarray(blocks.flatten().cpu().numpy() & wanted)
+    # Not at the top: importing the package loads no compiler.
+    from . import kernels as untyped
 
-    @cached_property
-    def keep(self) -> tuple[NDArray[np.bool_], ...]:
-        """Per image bool ``(rows, cols)``: True where the block is kept."""
-        return tuple(
-            np.asarray(
-                (reference[..., 0] == number)
-                & (reference[..., 1] == np.arange(selection.num_blocks).reshape(selection.grid))
-            )
-            for number, (selection, reference) in enumerate(zip(self.alone, self.reference, strict=True))
-        )
-
-    @cached_property
-    def kept_indices(self) -> tuple[NDArray[np.int32], ...]:
-        """Per image int32 ``(num_kept,)``: flat row-major indices of its kept blocks, ascending, at least one."""
-        return tuple(np.flatnonzero(keep).astype(np.int32) for keep in self.keep)
-
-    @property
-    def num_blocks(self) -> int:
-        """Blocks of all images."""
-        return sum(selection.num_blocks for selection in self.alone)
-
-    @property
-    def num_kept(self) -> int:
-        """Kept blocks of all images."""
-        return sum(len(kept) for kept in self.kept_indices)
-
-    @property
-    def retain_ratio(self) -> float:
-        """Kept blocks over all blocks, in (0, 1]."""
-        return self.num_kept / self.num_blocks
-
-    def reports(self) -> list[SequenceReport]:
-        """What happened to each image."""
-        reports = []
-        for number, (selection, reference) in enumerate(zip(self.alone, self.reference, strict=True)):
-            dropped_by = reference[..., 0][selection.keep & ~self.keep[number]]
-            images, counts = np.unique(dropped_by, return_counts=True)
-            references = dict(zip(images.tolist(), counts.tolist(), strict=True))
-            kept = len(self.kept_indices[number])
-            reports.append(SequenceReport(selection.num_blocks, selection.num_kept, kept, references))
-        return reports
-
-    def reconstruct(self, images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
-        """The images rebuilt from kept blocks alone.
-
-        Args:
-            images: uint8 ``(H, W, C)`` each, those that the selections were made on (only kept blocks are read).
-
-        Returns:
-            uint8 ``(H, W, C)`` each.
-
-        Raises:
-            ImageError: they are not as many, or not of these sizes.
-        """
-        if len(images) != len(self):
-            raise ImageError(f"these selections are of {len(self)} images; got {len(images)}")
-        blocks: list[NDArray[np.uint8]] = []
-        rebuilt = []
-        for keep, reference, image, selection in zip(self.keep, self.reference, images, self.alone, strict=True):
-            # Kept blocks only: what is not kept is not there to be read.
-            blocks.append(np.where(keep[..., None, None, None], selection.blocks_of(image), np.uint8(0)))
-            out = np.empty_like(blocks[-1])
-            for source in np.unique(reference[..., 0]).tolist():
-                here = reference[..., 0] == source
-                row, col = np.divmod(reference[here, 1], self.alone[source].grid[1])
-                out[here] = blocks[source][row, col]
-            rebuilt.append(selection.joined(out))
-        return rebuilt
-
-    def __repr__(self) -> str:
-        return (
-            f"Selections({self.num_kept} of {self.num_blocks} blocks kept ({self.retain_ratio:.1%}), "
-            f"{len(self)} images)"
-        )
+    kernels: Any = untyped
+    words, others = (pixels_and_words(np.asarray(each), block_size)[1] for each in (image, other))
+    return np.asarray(kernels.equal_blocks(words, others, cols, block_size, wanted))
 
 
 def select_sequence(
@@ -189,16 +153,11 @@ def select_sequence(
         config = config.replace(references=references)
     images = list(images)
 
-    def alone(level: int | None) -> list[Selection]:
-        chosen = config if level is None else config.replace(threshold=level / 255, max_tokens=None)
-        return [_select(image, chosen, block_size, number) for number, image in enumerate(images)]
-
-    equal = _equality(images, block_size)
-
     def run(level: int | None) -> Selections:
-        chosen = alone(level)
-        exact = all(selection.level == 0 for selection in chosen) and (config.metric == "max" or config.threshold == 0)
-        return _with_references(chosen, images, config.references, exact, equal)
+        chosen = config if level is None else config.replace(threshold=level / 255, max_tokens=None)
+        selector = SequenceSelector(chosen, block_size=block_size)
+        selected = [selector.add(image) for image in images]
+        return Selections(tuple(image.alone for image in selected), tuple(image.reference for image in selected))
 
     if max_sequence_tokens is None:
         return run(None)
@@ -216,80 +175,3 @@ def select_sequence(
             f"threshold, {run(255).num_kept}; raise it, or send fewer images"
         )
     return found
-
-
-def _select(image: Image, config: PruneConfig, block_size: int, number: int) -> Selection:
-    try:
-        return select(image, config, block_size=block_size)
-    except ImageError as error:
-        raise ImageError(f"image {number} of the sequence: {error}") from error
-
-
-Equality = Callable[[int, int, NDArray[np.bool_]], NDArray[np.bool_]]
-
-
-def _equality(images: list[Image], block_size: int) -> Equality:
-    """Which blocks of two images are equal, among those that are asked for; of tensors, where they lie."""
-    # Not at the top: importing the package loads no compiler.
-    from . import kernels as untyped
-
-    kernels: Any = untyped
-
-    words: dict[int, NDArray[np.unsignedinteger]] = {}
-
-    def equal(number: int, other: int, wanted: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        result: NDArray[np.bool_]
-        image = images[number]
-        cols = image.shape[1] // block_size
-        if not isinstance(image, np.ndarray):
-            same: Any = image == images[other]
-            blocks = same.reshape(image.shape[0] // block_size, block_size, cols, -1).all(3).all(1)
-            result = blocks.flatten().cpu().numpy() & wanted
-            return result
-        for each in (number, other):
-            if each not in words:
-                words[each] = pixels_and_words(images[each], block_size)[1]  # type: ignore[arg-type]  # both are arrays
-        result = kernels.equal_blocks(words[number], words[other], cols, block_size, wanted)
-        return result
-
-    return equal
-
-
-def _candidates(number: int, references: References, images: list[Image]) -> list[int]:
-    """The reference images of an image, later ones first."""
-    earlier: list[int]
-    if references == "none":
-        earlier = []
-    elif references == "previous":
-        earlier = [number - 1]
-    elif references == "first+previous":
-        earlier = [number - 1, 0] if number > 1 else [number - 1]
-    else:
-        earlier = list(range(number - 1, -1, -1))
-    return [
-        other
-        for other in earlier
-        if other >= 0 and type(images[other]) is type(images[number]) and images[other].shape == images[number].shape
-    ]
-
-
-def _with_references(
-    alone: list[Selection], images: list[Image], references: References, exact: bool, equal: Equality
-) -> Selections:
-    resolved: list[NDArray[np.int32]] = []  # per image (blocks, 2)
-    for number, selection in enumerate(alone):
-        left = selection.keep.reshape(-1).copy()
-        own = np.stack([np.full(left.size, number), np.arange(left.size)], 1).astype(np.int32)
-        for other in _candidates(number, references, images):
-            same = equal(number, other, left if exact else left & alone[other].keep.reshape(-1))
-            own[same] = resolved[other][same]
-            left &= ~same
-            if not left.any():
-                break
-        if not left.any():
-            own[0] = number, 0
-        resolved.append(own[selection.source.reshape(-1)])
-    shaped = [r.reshape(*s.grid, 2) for r, s in zip(resolved, alone, strict=True)]
-    for array in shaped:
-        array.flags.writeable = False
-    return Selections(tuple(alone), tuple(shaped))

@@ -71,6 +71,20 @@ def test_the_table_sorts_filters_and_turns_pages(tabs, report):
     assert "broken.png: not an image" in page.inner_text("#problems")
 
 
+def test_the_table_of_lattices_says_which_to_try_first(tabs, report):
+    _, folder = report
+    page = tabs.open((folder / "report.html").as_uri(), offline=True)
+    rows = [row.locator("td").all_inner_texts() for row in page.locator("#lattices tbody tr").all()]
+    assert [row[0] for row in rows] == ["none", "6", "4", "3", "2"]
+    shares = [float(row[1].removesuffix("%")) for row in rows]
+    assert shares == sorted(shares) and len(set(shares)) == 5
+    assert [bool(row[4]) for row in rows] == [True, False, True, False, True]
+    aligned = "cells => cells.map(cell => getComputedStyle(cell).textAlign)"
+    for row in ("thead", "tbody"):
+        cells = page.locator(f"#lattices {row} tr:first-child").locator("th, td").evaluate_all(aligned)
+        assert cells == ["left", "right", "right", "right", "left"]
+
+
 def test_it_prints(tabs, report, tmp_path):
     page = tabs.open((report[1] / "report.html").as_uri(), offline=True, color_scheme="dark")
     page.pdf(path=tmp_path / "report.pdf", format="A4", print_background=True)

@@ -140,7 +140,8 @@ def _write(survey: Survey, out: Path, table: str) -> None:
             advised = [row for row in lattices(survey.rows, survey.settings, best.level) if row.lattice and row.advice]
             for row in advised:
                 typer.echo(
-                    f"lattice={row.lattice}, {row.advice}, keeps {row.share:.1%}; large models have not been measured"
+                    f"lattice={row.lattice}, to try first {row.advice}, keeps {row.share:.1%}; "
+                    "large models have not been measured"
                 )
     typer.echo(f"wrote {', '.join(map(str, files))}")
 

@@ -54,7 +54,7 @@ class LatticeRow:
         lattice: 0 for none.
         share: kept blocks over all blocks.
         costs: of prefill.
-        advice: for which models it is the one to try first; empty for most.
+        advice: with which models to try it first; empty for most.
     """
 
     lattice: int
@@ -111,8 +111,8 @@ def lattices(rows: Sequence[ImageRow], settings: Settings, level: int) -> list[L
     """Every lattice at a level, none first."""
     advice = {
         0: "the default, as in the paper",
-        LATTICE_TRAINED: "first choice for a model trained on pruned images",
-        LATTICE_UNTRAINED: "first choice for a model that was not",
+        LATTICE_TRAINED: "with a model that was trained on pruned images",
+        LATTICE_UNTRAINED: "with a model that never saw a pruned image",
     }
     keys = {lattice: setting_key("pred2d", level, lattice) for lattice in (0, *LATTICES)}
     return [

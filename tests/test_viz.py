@@ -8,7 +8,8 @@ from PIL import Image
 
 from pixelprune import PruneConfig, Selection, select
 from pixelprune.errors import ImageError
-from pixelprune.viz import overlay
+from pixelprune.viz import overlay, token_grid
+from pixelprune.viz._frame import SHOWN_BEFORE, caption, retain_bar
 
 SIZE = 32
 
@@ -128,3 +129,70 @@ def test_arrays_images_and_gray_arrays_look_the_same():
 def test_image_of_another_size_is_refused(shape, dtype):
     with pytest.raises(ImageError, match=r"of a uint8 image of 64 x 96 \(H x W\) pixels; got"):
         overlay(np.zeros(shape, dtype), checkerboard(2, 3))
+
+
+def in_three(rows: int = 8, cols: int = 12) -> tuple[Selection, np.ndarray]:
+    """A third of the blocks kept, a third predicted within the image, a third shown by an earlier one."""
+    indices = np.arange(rows * cols, dtype=np.int32).reshape(rows, cols)
+    dropped = indices % 3 == 2
+    return Selection(np.where(dropped, indices - 1, indices).astype(np.int32), SIZE), indices % 3 == 1
+
+
+@pytest.mark.parametrize("level", [0, 24, 100, 118, 140, 230, 255])
+def test_what_an_earlier_image_shows_looks_unlike_what_is_kept_and_what_is_predicted(level):
+    selection, shown_before = in_three()
+    pixels = np.full((8 * SIZE, 12 * SIZE, 3), level, np.uint8)
+    picture = overlay(pixels, selection, shown_before=shown_before)
+    shown = blocks(np.asarray(picture, float), 8, 12)[:, :, 2:, 2:]
+    kept, predicted, earlier = selection.keep & ~shown_before, ~selection.keep, shown_before
+    assert np.ptp(shown[kept], axis=(0, 1, 2)).max() == 0, "kept blocks are clear"
+    red, _, blue = (shown[earlier] - shown[predicted].mean()).mean(axis=(0, 1, 2))
+    assert red > 20 and blue < -40, "orange against blue, which every kind of colour blindness tells apart"
+    if not 90 < level < 150:  # there hatching alone tells kept from dropped without colours
+        gray = blocks(lightness(picture), 8, 12)[:, :, 2:, 2:].mean(axis=(2, 3))
+        assert min(abs(gray[kept].mean() - gray[which].mean()) for which in (predicted, earlier)) > 40
+    # Without colours the hatching does it: light lines that fall, dark ones that rise.
+    for which, slope, sign in ((predicted, 1, 1), (earlier, -1, -1)):
+        tile = blocks(lightness(picture), 8, 12)[:, :, 2:, 2:][which][0]
+        line = (tile - np.median(tile)) * sign > 3
+        y, x = np.nonzero(line)
+        assert line.any() and len(set(((x + slope * y) % (SIZE // 2)).tolist())) <= 2
+        assert len(set(((x - slope * y) % (SIZE // 2)).tolist())) > 4, "control: not the other way"
+
+
+def test_counts_of_a_sequence_are_in_the_strip_and_in_the_bar():
+    selection, shown_before = in_three()
+    assert caption(selection, None, int(shown_before.sum()))[:4] == [
+        "32 of 96 blocks kept",
+        "33.3% retained",
+        "32 predicted within the image, in blue",
+        "32 shown by an earlier image, in orange",
+    ]
+    assert caption(selection, None)[:2] == ["64 of 96 blocks kept", "66.7% retained"]
+    colours, counts = np.unique(retain_bar(selection, shown_before), axis=0, return_counts=True)
+    assert len(colours) == 3 and set(counts) == {32} and (retain_bar(selection, shown_before)[-1] == SHOWN_BEFORE).all()
+    nothing = np.zeros_like(shown_before)
+    assert (retain_bar(selection, nothing) == retain_bar(selection)).all(), "control"
+
+
+def test_grid_leaves_out_what_an_earlier_image_shows():
+    selection, shown_before = in_three()
+    pixels = np.random.default_rng(2).integers(0, 256, (8 * SIZE, 12 * SIZE, 3), dtype=np.uint8)
+    step = SIZE + SIZE // 8
+    picture = np.asarray(token_grid(pixels, selection, shown_before=shown_before))
+    tiles = picture[step - SIZE : step - SIZE + 8 * step, step - SIZE : step - SIZE + 12 * step]
+    tiles = tiles.reshape(8, step, 12, step, 3).swapaxes(1, 2)[:, :, :SIZE, :SIZE]
+    kept = selection.keep & ~shown_before
+    np.testing.assert_array_equal((tiles == blocks(pixels, 8, 12)).all(axis=(2, 3, 4)), kept)
+    flat = {tuple(colour) for which in (shown_before, ~selection.keep) for colour in tiles[which].reshape(-1, 3)}
+    assert len(flat) == 2, "each kind of empty place has a colour of its own"
+    packed = token_grid(pixels, selection, shown_before=shown_before, packed=True)
+    assert packed.height < token_grid(pixels, selection, packed=True).height
+
+
+@pytest.mark.parametrize("given", [np.zeros((2, 3), bool), np.zeros((8, 12), np.uint8), np.ones((8, 12), bool)])
+@pytest.mark.parametrize("draw", [overlay, token_grid])
+def test_blocks_of_another_image_are_refused(draw, given):
+    selection, _ = in_three()
+    with pytest.raises(ImageError, match=r"shown_before must be bool of shape \(8, 12\), True at kept blocks .*; got"):
+        draw(np.zeros((8 * SIZE, 12 * SIZE, 3), np.uint8), selection, shown_before=given)

@@ -21,6 +21,9 @@ _BAR_DROPPED = (60, 78, 128)
 #: Frames the blocks that only the lattice keeps, and is their part of the bar; Okabe and Ito's green, which is apart in
 #: lightness from white pages and dark ones.
 LATTICE: Colour = (0, 158, 115)
+#: Tints what an earlier image shows, and is its part of the bar: Okabe and Ito's vermillion, which no kind of colour
+#: blindness takes for the blue of what is dropped within the image.
+SHOWN_BEFORE: Colour = (213, 94, 0)
 
 _SMALLEST_FONT, _LARGEST_FONT = 11, 96
 # A phone shows a picture about 390 points wide, where 1/52 of the width is 7.5 points.
@@ -51,12 +54,37 @@ def blend(pixels: NDArray[np.uint8], colour: Colour | NDArray[np.uint8], share: 
     return np.rint(mixed).astype(np.uint8)
 
 
-def caption(selection: Selection, config: PruneConfig | None) -> list[str]:
-    """How much is kept, and how it was chosen, in parts between which a line may break."""
+def read_shown_before(shown_before: NDArray[np.bool_] | None, selection: Selection) -> NDArray[np.bool_]:
+    """The same, bool ``(rows, cols)``; none for ``None``.
+
+    Raises:
+        ImageError: it has another shape, or a block that the selection does not keep.
+    """
+    if shown_before is None:
+        return np.zeros(selection.grid, bool)
+    given = np.asarray(shown_before)
+    if given.shape != selection.grid or given.dtype != bool or (given & ~selection.keep).any():
+        raise ImageError(
+            f"shown_before must be bool of shape {selection.grid}, True at kept blocks of the selection only; got "
+            f"{given.dtype} of shape {given.shape}"
+        )
+    return given
+
+
+def caption(selection: Selection, config: PruneConfig | None, shown_before: int | None = None) -> list[str]:
+    """How much is kept, and how it was chosen, in parts between which a line may break.
+
+    Args:
+        shown_before: of an image of a sequence, how many blocks an earlier image shows.
+    """
+    kept = selection.num_kept - (shown_before or 0)
     parts = [
-        f"{selection.num_kept:,} of {selection.num_blocks:,} blocks kept",
-        f"{selection.retain_ratio:.1%} retained",
+        f"{kept:,} of {selection.num_blocks:,} blocks kept",
+        f"{kept / selection.num_blocks:.1%} retained",
     ]
+    if shown_before is not None:
+        parts.append(f"{selection.num_blocks - selection.num_kept:,} predicted within the image, in blue")
+        parts.append(f"{shown_before:,} shown by an earlier image, in orange")
     if selection.lattice_indices is not None:
         parts.append(f"{selection.num_lattice:,} for the lattice alone, framed in green")
     if config is None:
@@ -68,12 +96,18 @@ def caption(selection: Selection, config: PruneConfig | None) -> list[str]:
     return parts if config.anchored else [*parts, "sliding"]
 
 
-def retain_bar(selection: Selection) -> NDArray[np.uint8]:
-    """uint8 ``(blocks, 3)``: the share that the method keeps, the share that the lattice adds, and the rest."""
+def retain_bar(selection: Selection, shown_before: NDArray[np.bool_] | None = None) -> NDArray[np.uint8]:
+    """uint8 ``(blocks, 3)``: the share that the method keeps, the share that the lattice adds, the rest, and at the
+    right end the share that an earlier image shows."""
+    earlier = read_shown_before(shown_before, selection)
+    lattice = selection.lattice_indices
+    framed = 0 if lattice is None else int((~earlier.reshape(-1)[lattice]).sum())
+    kept = selection.num_kept - int(earlier.sum())
     bar = np.empty((selection.num_blocks, 3), np.uint8)
     bar[:] = _BAR_DROPPED
-    bar[: selection.num_kept] = LATTICE
-    bar[: selection.num_kept - selection.num_lattice] = _BAR_KEPT
+    bar[:kept] = LATTICE
+    bar[: kept - framed] = _BAR_KEPT
+    bar[selection.num_blocks - int(earlier.sum()) :] = SHOWN_BEFORE
     return bar
 
 

@@ -18,15 +18,17 @@ from PIL import Image
 from torch import Tensor
 from transformers import AutoModelForImageTextToText, BatchFeature, PreTrainedModel
 from transformers.generation.streamers import BaseStreamer
+from transformers.utils import is_peft_available
 
 from .. import reader
 from ..core.config import PruneConfig
-from ..errors import ConfigError, ImageError, PixelPruneError, UnsupportedModelError
+from ..errors import ConfigError, ImageError, PixelPruneError, UnsupportedModelError, install_hint
 from ..models.resize import ResizeSpec
 from .enable import enable
 from .processor import PrunedProcessor
+from .source import adapted_model
 
-__all__ = ["Answer", "Chat", "load_model", "quiet_libraries"]
+__all__ = ["Answer", "Chat", "load_model", "load_processor", "quiet_libraries"]
 
 Mode = Literal["pruned", "whole", "resized"]
 
@@ -37,7 +39,7 @@ def load_model(name: str, *, dtype: str = "auto", attention: str | None = None) 
     """A stock vision-language model, not yet enabled.
 
     Args:
-        name: a local folder or a hub id.
+        name: a local folder or a hub id; of an adapter (PEFT), its model is loaded with it.
         dtype: ``auto`` for that of the weights, ``float32``, ``bfloat16`` or ``float16``.
         attention: transformers' ``attn_implementation``; its own choice if ``None``.
 
@@ -51,8 +53,37 @@ def load_model(name: str, *, dtype: str = "auto", attention: str | None = None) 
     except PixelPruneError:
         raise
     except (OSError, ValueError, RuntimeError, ImportError) as error:
-        raise UnsupportedModelError(f"{name} cannot be loaded: {error}") from error
+        raise UnsupportedModelError(_why_not(name, error)) from error
     return model
+
+
+def load_processor(name: str) -> Any:
+    """A model's :class:`~pixelprune.hf.PrunedProcessor`, exact ``pred2d``.
+
+    Raises:
+        UnsupportedModelError: it cannot be loaded; the message says why.
+    """
+    try:
+        return PrunedProcessor.from_pretrained(name)
+    except PixelPruneError:
+        raise
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UnsupportedModelError(f"the processor of {name} cannot be loaded: {_one_line(error)}") from error
+
+
+def _one_line(error: Exception) -> str:
+    """The reasons of libraries may have several lines."""
+    return " ".join(str(error).split())
+
+
+def _why_not(name: str, error: Exception) -> str:
+    """Why a model cannot be loaded, in a line."""
+    adapted = adapted_model(name)
+    if adapted is None:
+        return f"{name} cannot be loaded: {_one_line(error)}"
+    if not is_peft_available():
+        return f"{name} is an adapter of {adapted}, and loading it needs peft: {install_hint('train')}"
+    return f"{name}, an adapter of {adapted}, cannot be loaded: {_one_line(error)}"
 
 
 def quiet_libraries() -> None:
@@ -89,7 +120,7 @@ class Chat:
     """An enabled model with its processor, on one device.
 
     Args:
-        model: a local folder, a hub id, or None for the bundled reader.
+        model: a local folder or a hub id, of a model or an adapter (PEFT), or None for the bundled reader.
         config: how to prune.
         dtype: as for :func:`load_model`.
         device: a torch device, or an empty string for CUDA where there is a GPU, else the CPU.
@@ -119,12 +150,7 @@ class Chat:
             model = str(reader.path())
             if dtype == "auto" and self.device.type == "cpu":
                 dtype = "float32"  # many CPUs have no arithmetic for the bfloat16 that the weights are stored in
-        try:
-            self.processor = PrunedProcessor.from_pretrained(model)
-        except PixelPruneError:
-            raise
-        except (OSError, ValueError, RuntimeError) as error:
-            raise UnsupportedModelError(f"the processor of {model} cannot be loaded: {error}") from error
+        self.processor = load_processor(model)
         weights: torch.nn.Module = load_model(model, dtype=dtype)
         self.model: Any = enable(weights.eval().to(self.device))
         self._warm = False

@@ -7,24 +7,24 @@ Only two things differ from the stock class: an image's placeholder has as many 
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 import transformers
-from transformers import CONFIG_MAPPING, BatchFeature, PreTrainedConfig, ProcessorMixin
+from transformers import BatchFeature, ProcessorMixin
 from transformers.image_utils import make_flat_list_of_images
 
 from ..core.config import PruneConfig
 from ..core.preprocess import ImageReport, ImageSelection
 from ..core.select import warm_up
-from ..errors import ConfigError, PrunedInputError, UnsupportedModelError
+from ..errors import ConfigError, PrunedInputError
 from ..models.family import Family
 from ..models.registry import family_of
 from .image_processor import CALL, SELECTIONS, Call, pruned_image_processor
 from .kept import KEPT, read_kept, write_kept
 from .positions import RopeIndex, pruned_positions, rope_index_of
+from .source import locate
 
 
 class PrunedProcessor:
@@ -51,7 +51,7 @@ class PrunedProcessor:
         """Load a model's processor and make it prune.
 
         Args:
-            pretrained_model_name_or_path: a hub id or a local folder.
+            pretrained_model_name_or_path: a hub id or a local folder, of a model or of an adapter of one (PEFT).
             kwargs: any setting of :class:`pixelprune.PruneConfig` by its name (``method``, ``metric``, ``threshold``,
                 ``anchored``, ``max_tokens``, ...), and what the stock ``from_pretrained`` takes (``revision``,
                 ``cache_dir``, ``size``, ...).
@@ -62,19 +62,17 @@ class PrunedProcessor:
         """
         # The stock method drops names that it does not know.
         prune, kwargs = PruneConfig.from_keywords(kwargs, "PrunedProcessor.from_pretrained()", PruneConfig())
-        names = ("revision", "cache_dir", "token", "local_files_only", "subfolder")
-        hub = {name: kwargs[name] for name in names if name in kwargs}
-        config = _config_of(pretrained_model_name_or_path, hub)
-        family = family_of(config.model_type)
+        source = locate(pretrained_model_name_or_path, kwargs)
+        family = family_of(source.config.model_type)
         processor_class = _pruned_class(getattr(transformers, family.processor))
         stock: Any = super(PrunedProcessor, processor_class)
-        processor = stock.from_pretrained(pretrained_model_name_or_path, **kwargs)
+        processor = stock.from_pretrained(source.processor, **source.hub, **kwargs)
         processor.image_processor = pruned_image_processor(processor.image_processor, prune)
         processor.prune = prune
         processor.family = family
         processor.last_report = []
-        processor._rope_index = rope_index_of(config)
-        processor._video_settings = _video_settings_of(pretrained_model_name_or_path, hub)
+        processor._rope_index = rope_index_of(source.config)
+        processor._video_settings = _video_settings_of(source.processor, source.hub)
         return processor
 
     @property
@@ -214,19 +212,6 @@ class PrunedProcessor:
     def __reduce__(self) -> tuple[Any, ...]:
         # Without the latest report: caches of processed data are keyed by the pickled processor.
         return _restore, (type(self).__mro__[2],), {**self.__dict__, "last_report": []}
-
-
-def _config_of(source: Any, hub: dict[str, Any]) -> Any:
-    """The model's config. ``AutoConfig`` takes a missing folder for a hub id, and a family that it does not know for
-    an outdated transformers."""
-    name = str(source)
-    path = Path(name)
-    if (path.is_absolute() or name.startswith(".") or len(path.parts) > 2) and not path.exists():
-        raise UnsupportedModelError(f"there is no folder {name!r}; pass a model's folder or its id on the hub")
-    settings, _ = PreTrainedConfig.get_config_dict(source, **hub)
-    if "model_type" not in settings:
-        raise UnsupportedModelError(f"{name!r} has no config.json with a model_type; pass the model's own folder or id")
-    return CONFIG_MAPPING[family_of(settings["model_type"]).model_type].from_dict(settings)
 
 
 def _video_settings_of(source: Any, hub: dict[str, Any]) -> dict[str, Any] | None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UnsupportedModelError
+from .adapter import ADAPTER_CONFIG, model_of_adapter
 from .family import Family
 from .published import KNOWN_MODELS
 from .registry import family_of
@@ -217,6 +218,8 @@ def _read(source: Any) -> Mapping[str, Any]:
             f"a model's config must be a dict, a config object, a folder or a name; got {type(source).__name__}"
         )
     path = Path(source)
+    if (path / ADAPTER_CONFIG).is_file() and not (path / "config.json").is_file():
+        return _read(model_of_adapter(path / ADAPTER_CONFIG))
     file = path / "config.json" if path.is_dir() else path
     if file.is_file():
         try:

@@ -17,9 +17,8 @@ from rich.console import Console
 from transformers import PrinterCallback, ProgressCallback, TrainerState, TrainingArguments
 from transformers.integrations.integration_utils import TensorBoardCallback
 
-from ..errors import ConfigError, UnsupportedModelError
-from ..hf import PrunedProcessor
-from ..hf.chat import load_model
+from ..errors import ConfigError
+from ..hf.chat import load_model, load_processor
 from ..models.resize import ResizeSpec
 from .checkpoint import STATE, guard_settings, is_finished, last_complete_checkpoint
 from .collator import ChatCollator
@@ -111,6 +110,11 @@ def build_trainer(config: TrainConfig) -> PruneTrainer:
     processor = _processor(config)
     load = partial(load_model, dtype=config.tune.dtype, attention=config.tune.attention)
     model: Any = load(config.model)
+    if model._hf_peft_config_loaded:
+        raise ConfigError(
+            f"model: {config.model} is an adapter, and training starts from a whole model; "
+            f"tune.lora.merge: true saves one at the end of a run"
+        )
     teacher = None
     if config.distill is not None and config.distill.teacher is not None:
         teacher = load(config.distill.teacher)
@@ -159,10 +163,7 @@ def build_trainer(config: TrainConfig) -> PruneTrainer:
 
 
 def _processor(config: TrainConfig) -> Any:
-    try:
-        processor = PrunedProcessor.from_pretrained(config.model)
-    except OSError as error:
-        raise UnsupportedModelError(f"{config.model} cannot be loaded: {error}") from error
+    processor = load_processor(config.model)
     processor.prune = config.prune
     images = config.images
     if images.min_pixels is not None or images.max_pixels is not None:

@@ -16,7 +16,8 @@ from hub import MODEL, fill_hub
 from pages import ROOT
 from PIL import Image
 
-from pixelprune.check.tiny import build_tiny
+from pixelprune.check.tiny import build_tiny, tiny_model
+from pixelprune.train import add_lora
 
 ROW = {
     "messages": [
@@ -64,6 +65,9 @@ def samples(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str
     shutil.copy(folder / "examples" / "pages" / "page-1.png", folder / "a.png")
     (folder / "train.jsonl").write_text(json.dumps(ROW) + "\n")
     (folder / "config.yaml").write_text(f"model: {MODEL}\noutput: out/model\ndata: {{train: [train.jsonl]}}\n")
+    adapter = add_lora(tiny_model(), ["language"], rank=2)
+    adapter.peft_config["default"].base_model_name_or_path = MODEL
+    adapter.save_pretrained(folder / "out" / "lora-distill")
     for month in ("january", "june"):
         subprocess.run(
             [sys.executable, "-m", "pixelprune", "survey", "scans", "--out", f"{month}.html"],

@@ -71,7 +71,6 @@ NOT_RUN = {
     r"python -m recipes.tiny_reader.": "needs models that take hours to train; tests/reader runs it small",
     r"accelerate launch ": "starts processes: tests/train/test_train_distributed.py trains in two",
     r"pixelprune explore": "serves until it is stopped: tests/browser runs it",
-    r"pixelprune train examples/": "for a GPU: tests/train/test_train_examples.py loads its config",
     r"pixelprune doctor": "tests/hf/test_cli.py runs it",
 }
 

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import AutoModelForImageTextToText, BatchFeature, PreTrainedModel
 from transformers.generation.streamers import BaseStreamer
-from transformers.utils import is_peft_available
+from transformers.utils.import_utils import is_peft_available
 
 from .. import reader
 from ..core.config import PruneConfig

@@ -16,6 +16,7 @@ START, END = "<!-- The table is written by docs/models_table.py. -->\n", "<!-- E
 def row(family: Family) -> str:
     """A family's line of the table."""
     known = ", ".join(name for name, config in KNOWN_MODELS.items() if config["model_type"] == family.model_type)
+    known = known or "none"
     block = ResizeSpec.for_model(family.model_type).block_size
     vllm = f"`{family.vllm.architecture}`" if family.vllm else f"no: {family.without_vllm}"
     cells = (family.name, f"`{family.model_type}`", known, f"{block} x {block}", f"`{family.processor}`", vllm)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from pixelprune.models.cost import KNOWN_MODELS, ModelShape, compare, prefill_co
 
 ROWS, COLS, TEXT = 5, 9, 22  # odd, so that attention windows are cut at the edges
 
-_TEXT = {
+_TEXT: dict[str, Any] = {
     "vocab_size": 512,
     "hidden_size": 64,
     "intermediate_size": 96,
@@ -44,6 +45,8 @@ _VISION = {
     "num_position_embeddings": 64,
 }
 _DEEPSTACK = {**_VISION, "deepstack_visual_indexes": [0, 2]}
+_GLM_VISION = {k: v for k, v in _VISION.items() if k != "num_position_embeddings"} | {"image_size": 64}
+_HALF_ROPE = {**_TEXT["rope_parameters"], "partial_rotary_factor": 0.5, "mrope_section": [1, 1, 2]}
 _IDS = {"image_token_id": 500, "video_token_id": 501, "vision_start_token_id": 502, "vision_end_token_id": 503}
 
 CONFIGS: dict[str, dict[str, Any]] = {
@@ -78,13 +81,32 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "text_config": {**_TEXT, **_LINEAR, **_MOE, "head_dim": 16, "shared_expert_intermediate_size": 24},
         "vision_config": _VISION,
     },
+    "glm4v": {"text_config": {**_TEXT, "rope_parameters": _HALF_ROPE}, "vision_config": _GLM_VISION},
+    "glm46v": {
+        "text_config": {"model_type": "glm4v_text", **_TEXT, "rope_parameters": _HALF_ROPE},
+        "vision_config": {"model_type": "glm4v_vision", **_GLM_VISION},
+    },
+    "glm4v_moe": {
+        "text_config": {
+            **_TEXT,
+            "head_dim": 16,
+            "rope_parameters": _HALF_ROPE,
+            "n_routed_experts": 6,
+            "n_shared_experts": 2,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 40,
+        },
+        "vision_config": _GLM_VISION,
+    },
+    "glm_ocr": {"text_config": {**_TEXT, "head_dim": 16}, "vision_config": _GLM_VISION},
 }
 
 
 def _config(model_type: str) -> Any:
     from transformers import CONFIG_MAPPING
 
-    return CONFIG_MAPPING[model_type](**CONFIGS[model_type], **_IDS)
+    # A copy, because configuration classes write into the mappings that they are given.
+    return CONFIG_MAPPING[model_type](**deepcopy(CONFIGS[model_type]), **_IDS)
 
 
 def _counted(model_type: str) -> tuple[dict[str, dict[str, int]], int]:
@@ -185,7 +207,7 @@ def test_defaults_are_those_of_transformers(model_type: str) -> None:
     from transformers import CONFIG_MAPPING
 
     text = {k: v for k, v in CONFIGS[model_type]["text_config"].items() if not k.startswith(("linear_", "head_dim"))}
-    theirs = CONFIG_MAPPING[model_type](text_config=dict(text), vision_config={})
+    theirs = CONFIG_MAPPING[model_type](text_config=deepcopy(text), vision_config={})
     assert ModelShape.from_config({"model_type": model_type, "text_config": text}) == ModelShape.from_config(theirs)
 
 
@@ -265,6 +287,9 @@ def test_several_images_share_the_text_model_but_not_the_tower() -> None:
         ("Qwen2-VL-2B", 2.2),
         ("Qwen2-VL-7B", 8.3),
         ("Qwen2-VL-72B", 73.4),
+        ("GLM-4.1V-9B", 10.29),
+        ("GLM-4.5V", 107.71),
+        ("GLM-OCR", 0.9),
     ],
 )
 def test_known_models_have_the_published_number_of_parameters(name: str, billions: float) -> None:
@@ -285,6 +310,8 @@ def test_known_models_have_the_published_number_of_parameters(name: str, billion
         )
     counted = model.base_model.language_model if name.startswith("Qwen3.5") else model
     parameters = sum(p.numel() for p in counted.parameters())
+    if name == "GLM-OCR":  # a tower of 0.4 and a decoder of 0.5, embeddings and head left out
+        parameters -= 2 * model.lm_head.weight.numel()
     if counted is not model:
         parameters += model.lm_head.weight.numel()
     assert abs(parameters / 1e9 - billions) < 0.05

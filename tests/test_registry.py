@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
 
 from docs import models_table
 from pixelprune.check.tiny import build_tiny, tiny_model
-from pixelprune.models.family import Family, ImageSettings
+from pixelprune.models.family import NO_NAMES, Family, ImageSettings
 from pixelprune.models.published import KNOWN_MODELS
 from pixelprune.models.registry import FAMILIES, family_named, family_of
 from pixelprune.models.resize import ResizeSpec
@@ -46,6 +47,14 @@ _QWEN3 = {
     "image_std": [0.5, 0.5, 0.5],
     "image_processor_type": "Qwen2VLImageProcessorFast",
 }
+_GLM = {
+    **_QWEN2,
+    "size": {"shortest_edge": 12544, "longest_edge": 9633792},
+    "image_processor_type": "Glm4vImageProcessor",
+    "processor_class": "Glm4vProcessor",
+}
+del _GLM["min_pixels"], _GLM["max_pixels"]
+_GLM46V = {**_GLM, "image_processor_type": "Glm46VImageProcessor", "processor_class": "Glm46VProcessor"}
 PUBLISHED = {
     "qwen2_vl": _QWEN2,
     "qwen2_5_vl": _QWEN2,
@@ -53,26 +62,33 @@ PUBLISHED = {
     "qwen3_vl_moe": _QWEN3,
     "qwen3_5": _QWEN3,
     "qwen3_5_moe": _QWEN3,
+    "glm4v": _GLM,
+    "glm46v": _GLM46V,
+    "glm4v_moe": _GLM,
+    "glm_ocr": _GLM46V,
 }
 
 
 def processor(family: Family, folder: Path) -> None:
-    """It is the class that transformers has for the family."""
+    """It is the class that transformers has for the family, or that the published files name where it has none."""
     assert hasattr(transformers, family.processor)
-    assert PROCESSOR_MAPPING_NAMES[family.model_type] == family.processor
+    named = PUBLISHED[family.model_type].get("processor_class")
+    assert PROCESSOR_MAPPING_NAMES.get(family.model_type, named) == family.processor
 
 
 def images(family: Family, folder: Path) -> None:
     """The settings are the published ones, in the row and in a tiny model's folder, and the sizes the stock class's."""
     published: dict[str, Any] = PUBLISHED[family.model_type]
-    stock = getattr(transformers, published["image_processor_type"].removesuffix("Fast") + "Pil")(**published)
+    kind = published["image_processor_type"].removesuffix("Fast")
+    stock = getattr(transformers, kind + "Pil")(**published)
+    assert family.image_processor == kind
     assert ResizeSpec.for_model(family.model_type) == ResizeSpec.from_processor(stock.to_dict())
     settings = family.images
     assert settings.temporal_patch_size == stock.temporal_patch_size
     assert (list(settings.mean), list(settings.std)) == (list(stock.image_mean), list(stock.image_std))
     build_tiny(folder, family.model_type, weights=False)
-    saved = AutoImageProcessor.from_pretrained(folder)
-    assert saved.to_dict() == stock.to_dict()
+    saved = AutoImageProcessor.from_pretrained(folder).to_dict()
+    assert saved == {name: value for name, value in stock.to_dict().items() if name != "processor_class"}
     vision = CONFIG_MAPPING[family.model_type]().vision_config
     sizes = (settings.patch_size, settings.merge_size, settings.temporal_patch_size)
     assert sizes == (vision.patch_size, vision.spatial_merge_size, vision.temporal_patch_size)
@@ -85,7 +101,12 @@ def tiny(family: Family, folder: Path) -> None:
     assert max(parameter.numel() for parameter in model.parameters()) < 300_000
     assert getattr(vision, family.tower_width) == tower.patch_embed.proj.out_channels
     assert getattr(vision, family.tower_output) == text.hidden_size
-    assert hasattr(tower, "pos_embed") == family.interpolated
+    mlp = next(layer for layer in tower.blocks[0].mlp.modules() if isinstance(layer, torch.nn.Linear))
+    assert "mlp_ratio" in family.vision or getattr(vision, family.tower_mlp) == mlp.out_features
+    assert hasattr(tower.merger, "gate_proj") == bool(family.merger_mlp)
+    if family.merger_mlp:
+        assert prod(getattr(vision, key) for key in family.merger_mlp) == tower.merger.gate_proj.out_features
+    assert hasattr(tower, "interpolation_mode") == family.interpolated
     assert hasattr(tower, "window_size") == family.windowed
     assert hasattr(tower, "deepstack_merger_list") == family.deepstack
     assert hasattr(tower.blocks[0].mlp, "gate_proj") == family.gated_tower
@@ -106,9 +127,9 @@ def cost(family: Family, folder: Path) -> None:
 
 
 def published(family: Family, folder: Path) -> None:
-    """A published model is known by its name, and its name tells the family."""
+    """A published model is known by its name, and its name tells the family; or it is said that there is none."""
     names = [name for name, config in KNOWN_MODELS.items() if config["model_type"] == family.model_type]
-    assert names
+    assert bool(names) == (family.hub_names != NO_NAMES)
     for name in names:
         assert family_named(f"Qwen/{name}-Instruct") is family_named(name) is family_of(family.model_type)
         assert ModelShape.from_config(name).model_type == family.model_type

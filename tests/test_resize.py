@@ -8,16 +8,28 @@ import math
 
 import numpy as np
 import pytest
+import transformers
 from corpus import UPSTREAM
 from PIL import Image
+from transformers.models.glm4v.image_processing_pil_glm4v import Glm4vImageProcessorPil
+from transformers.models.glm4v.image_processing_pil_glm4v import smart_resize as glm_resize
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil, smart_resize
 
 from pixelprune.core.images import open_image
 from pixelprune.errors import ConfigError, ImageError
 from pixelprune.models.registry import FAMILIES
-from pixelprune.models.resize import ResizeSpec
+from pixelprune.models.resize import IMAGE_PROCESSORS, ResizeSpec
 
 QWEN3, QWEN2 = ResizeSpec.for_model("qwen3_vl"), ResizeSpec.for_model("qwen2_5_vl")
+GLM = ResizeSpec.for_model("glm4v")
+OTHER_RULE = {"qwen2_vl": "glm4v", "glm4v": "qwen2_vl"}
+
+
+def stock_size(spec: ResizeSpec, height: int, width: int) -> tuple[int, int]:
+    """What the stock function of the spec's rule gives."""
+    if spec.rule == "glm4v":
+        return glm_resize(2, height, width, 2, spec.block_size, spec.min_pixels, spec.max_pixels)
+    return smart_resize(height, width, spec.block_size, spec.min_pixels, spec.max_pixels)
 
 
 def sizes(block: int) -> list[tuple[int, int]]:
@@ -30,10 +42,14 @@ def sizes(block: int) -> list[tuple[int, int]]:
     return [pair for pair in pairs if max(pair) <= 200 * min(pair)]
 
 
-@pytest.mark.parametrize("spec", [QWEN3, QWEN2, ResizeSpec(7, 3, 1, 10**6)], ids=["qwen3", "qwen2", "other"])
+@pytest.mark.parametrize(
+    "spec",
+    [QWEN3, QWEN2, ResizeSpec(7, 3, 1, 10**6), GLM, ResizeSpec(7, 3, 10**5 + 1, 10**6 + 1, "glm4v")],
+    ids=["qwen3", "qwen2", "other", "glm", "other glm"],
+)
 def test_sizes_are_those_of_the_image_processor(spec):
     def stock(height, width):
-        return smart_resize(height, width, spec.block_size, spec.min_pixels, spec.max_pixels)
+        return stock_size(spec, height, width)
 
     def half_up(height, width):
         block = spec.block_size
@@ -46,10 +62,15 @@ def test_sizes_are_those_of_the_image_processor(spec):
     if spec.block_size % 2 == 0:
         assert any(half_up(*pair) != stock(*pair) for pair in within)
     for changed in (
-        ResizeSpec(spec.patch_size, spec.merge_size, spec.min_pixels, spec.max_pixels // 2),
-        ResizeSpec(spec.patch_size, spec.merge_size, spec.min_pixels * 2, spec.max_pixels),
+        ResizeSpec(spec.patch_size, spec.merge_size, spec.min_pixels, spec.max_pixels // 2, spec.rule),
+        ResizeSpec(spec.patch_size, spec.merge_size, spec.min_pixels * 2, spec.max_pixels, spec.rule),
+        ResizeSpec(spec.patch_size, spec.merge_size, spec.min_pixels, spec.max_pixels, OTHER_RULE[spec.rule]),
     ):
-        if changed.min_pixels > spec.block_size**2 or changed.max_pixels != spec.max_pixels:
+        if (
+            changed.min_pixels > spec.block_size**2
+            or changed.max_pixels != spec.max_pixels
+            or changed.rule != spec.rule
+        ):
             assert any(changed.target_size(*pair) != stock(*pair) for pair in checked)
 
 
@@ -90,15 +111,16 @@ def test_pixels_of_the_examples(real_name, real_path):
 
 def test_pixels_equal_the_stock_processor():
     pixels = np.random.default_rng(1).integers(0, 256, (333, 517, 3), dtype=np.uint8)
-    for spec in (QWEN3, QWEN2):
-        processor = Qwen2VLImageProcessorPil(
+    qwen = Qwen2VLImageProcessorPil
+    for spec, kind in ((QWEN3, qwen), (QWEN2, qwen), (GLM, Glm4vImageProcessorPil)):
+        processor = kind(
             patch_size=spec.patch_size, size={"shortest_edge": spec.min_pixels, "longest_edge": spec.max_pixels}
         )
         patches = processor(Image.fromarray(pixels), do_rescale=False, do_normalize=False, return_tensors="np")
         resized = spec.resize(Image.fromarray(pixels))
         _, rows, cols = patches["image_grid_thw"][0]
         assert resized.shape[:2] == (rows * spec.patch_size, cols * spec.patch_size)
-        ours = Qwen2VLImageProcessorPil.patchify(
+        ours = kind.patchify(
             processor, resized.transpose(2, 0, 1), spec.patch_size, spec.merge_size, temporal_patch_size=2
         )[0]
         np.testing.assert_array_equal(ours, patches["pixel_values"])
@@ -147,11 +169,15 @@ def test_folder_saved_by_transformers(tmp_path):
     assert ResizeSpec.for_model(str(tmp_path)) == ResizeSpec(14, 2, 56 * 56, 28 * 28 * 1280)
 
 
-def test_settings_without_values_take_the_defaults_of_the_class():
-    stock = Qwen2VLImageProcessorPil()
-    expected = ResizeSpec(stock.patch_size, stock.merge_size, stock.size["shortest_edge"], stock.size["longest_edge"])
-    assert ResizeSpec.from_processor({}) == expected
+@pytest.mark.parametrize("kind", IMAGE_PROCESSORS)
+def test_settings_without_values_take_the_defaults_of_the_class(kind):
+    stock = getattr(transformers, f"{kind}Pil")()
+    rule, size = IMAGE_PROCESSORS[kind].rule, stock.size
+    expected = ResizeSpec(stock.patch_size, stock.merge_size, size["shortest_edge"], size["longest_edge"], rule)
+    assert ResizeSpec.from_processor({"image_processor_type": f"{kind}Fast"}) == expected
     assert ResizeSpec.from_processor(stock.to_dict()) == expected
+    if kind == "Qwen2VLImageProcessor":
+        assert ResizeSpec.from_processor({}) == expected
 
 
 def test_files_of_a_folder_in_their_order(tmp_path):

@@ -80,6 +80,10 @@ class Twins:
         size: int = self.stock.image_processor.patch_size
         return size
 
+    def text(self, prompt: str) -> str:
+        """A prompt with the tokens that this family has around an image."""
+        return prompt.replace(HOLE, family_of(self.model_type).tokens.hole)
+
     @property
     def cell(self) -> int:
         """Side of a block in pixels."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from kit import Kit, crop
+from kit import EXACT, TOLERANCE, Kit, crop
 from PIL import Image
 from torch import Tensor
 from transformers import AutoModelForImageTextToText
@@ -21,12 +21,10 @@ from pixelprune.hf.encode import encode_kept, tower_inputs
 from pixelprune.models.registry import family_of
 
 IMAGES = ("form", "page")
-# Relative to the largest value. Chunked linear attention and routing add up in another order than the oracle does.
-TOLERANCE = {"qwen3_5": 2e-4, "qwen3_5_moe": 2e-3}
 
 
 def close(got: Tensor, expected: Tensor, model_type: str, factor: float = 1.0) -> bool:
-    limit = factor * TOLERANCE.get(model_type, 2e-5) * float(expected.abs().max())
+    limit = factor * TOLERANCE.get(model_type, EXACT) * float(expected.abs().max())
     return got.shape == expected.shape and float((got - expected).abs().max()) <= limit
 
 
@@ -60,7 +58,7 @@ def test_encoder_outputs(case: Any) -> None:
         pooled, deep = oracle.encode(kit.model, full)
     got, got_deep = features(kit, inputs, list(full.kept))
     assert close(got, torch.cat(pooled), "tower")
-    assert len(got_deep) == len(deep) == (2 if kit.model_type.startswith("qwen3_vl") else 0)
+    assert len(got_deep) == len(deep) == (2 if family_of(kit.model_type).deepstack else 0)
     assert all(close(a, b, "tower") for a, b in zip(got_deep, deep, strict=True))
 
 

@@ -240,7 +240,7 @@ def test_positions_of_a_page_with_known_blocks(family: Twins) -> None:
     """Counted by hand: a kept token has its place in the grid, and text goes on where it would have gone on."""
     image, kept = spots(family.cell, 4, 6, [(1, 2), (2, 4)])
     before, after = "ab", "cde"
-    batch = family.pruned(text=[before + HOLE + after], images=[image], return_tensors="pt")
+    batch = family.pruned(text=[family.text(before + HOLE + after)], images=[image], return_tensors="pt")
     assert family.pruned.last_report[0].kept == len(kept) == 7
     start = len(before) + 1
     tokens = [(i, i, i) for i in range(start)]
@@ -258,7 +258,8 @@ def test_each_row_has_its_own_positions(family: Twins) -> None:
         spots(family.cell, 4, 6, places) for places in ([(1, 2), (2, 4)], [(0, 3), (2, 1)])
     )
     assert len(kept_first) == len(kept_second)
-    call = partial(lambda p: p(text=[ONE, ONE], images=[first, second], padding=True, return_tensors="pt"))
+    texts = [family.text(ONE)] * 2
+    call = partial(lambda p: p(text=texts, images=[first, second], padding=True, return_tensors="pt"))
     stock, pruned = check(family, call, [first, second])
     grids = stock["image_grid_thw"]
     for row, (own, other) in enumerate(((kept_first, kept_second), (kept_second, kept_first))):
@@ -272,7 +273,7 @@ def test_each_row_has_its_own_positions(family: Twins) -> None:
 
 def test_nothing_pruned_has_the_models_positions(family: Twins) -> None:
     images = [noise(4 * family.cell, 3 * family.cell), noise(2 * family.cell, 5 * family.cell)]
-    settings = {"text": [TWO, NONE], "images": images, "padding": True, "return_tensors": "pt"}
+    settings = {"text": [family.text(TWO), NONE], "images": images, "padding": True, "return_tensors": "pt"}
     stock, pruned = family.stock(**settings), family.pruned(**settings)
     assert [report.retain_ratio for report in family.pruned.last_report] == [1, 1]
     assert all(torch.equal(pruned[key], stock[key]) for key in stock)

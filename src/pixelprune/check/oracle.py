@@ -62,10 +62,10 @@ def _encode_image(
             rows.append(block * merge * merge + inner)
             places.append((block // cols * merge + inner // merge, block % cols * merge + inner % merge))
     hidden = tower.patch_embed(pixels[rows].to(tower.dtype))
-    if family.interpolated:
-        side = tower.num_grid_per_side
-        table = tower.pos_embed.weight.T.reshape(1, -1, side, side).float()
-        table = F.interpolate(table, size=(height, width), mode="bilinear", align_corners=True)[0]
+    if hasattr(tower, "post_conv_layernorm"):  # GLM
+        hidden = tower.post_conv_layernorm(hidden)
+    table = _position_table(tower, height, width)
+    if table is not None:
         hidden = hidden + torch.stack([table[:, y, x] for y, x in places]).to(hidden.dtype)
     same_window = torch.ones(len(places), len(places), dtype=torch.bool)
     if family.windowed:
@@ -78,6 +78,8 @@ def _encode_image(
     deep: list[Tensor] = []
     for number, block in enumerate(tower.blocks):
         q, k, v = block.attn.qkv(block.norm1(hidden)).reshape(len(places), 3, heads, -1).permute(1, 2, 0, 3)
+        if hasattr(block.attn, "q_norm"):
+            q, k = block.attn.q_norm(q), block.attn.k_norm(k)
         scores = _rotate(q, angles) @ _rotate(k, angles).mT * q.shape[-1] ** -0.5
         if family.windowed and number not in config.fullatt_block_indexes:
             scores = scores.masked_fill(~same_window, -torch.inf)
@@ -87,7 +89,24 @@ def _encode_image(
         if number in getattr(config, "deepstack_visual_indexes", []):
             merger = tower.deepstack_merger_list[list(config.deepstack_visual_indexes).index(number)]
             deep.append(merger(hidden))
+    if hasattr(tower, "downsample"):  # GLM: a convolution over each block, written out
+        kernel = tower.downsample.weight.permute(0, 2, 3, 1).flatten(1)
+        blocks = tower.post_layernorm(hidden).reshape(len(kept), -1)
+        hidden = blocks @ kernel.T + tower.downsample.bias
     return tower.merger(hidden), deep
+
+
+def _position_table(tower: Any, height: int, width: int) -> Tensor | None:
+    """The learned position table ``(hidden, height, width)`` of the whole grid; None where the tower has none."""
+    if hasattr(tower, "pos_embed"):
+        weight, mode = tower.pos_embed.weight, "bilinear"
+    elif hasattr(tower, "embeddings"):  # GLM
+        weight, mode = tower.embeddings.position_embedding.weight, "bicubic"
+    else:
+        return None
+    side = round(len(weight) ** 0.5)
+    table = weight.T.reshape(1, -1, side, side).float()
+    return F.interpolate(table, size=(height, width), mode=mode, align_corners=mode == "bilinear")[0]
 
 
 def _rotary_angles(places: list[tuple[int, int]], head_dim: int, theta: float) -> Tensor:

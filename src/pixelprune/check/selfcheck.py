@@ -14,6 +14,7 @@ from PIL import Image
 
 from ..hf.enable import enable
 from ..hf.processor import PrunedProcessor
+from ..models.registry import family_of
 from . import oracle
 from .tiny import build_tiny, tiny_model
 
@@ -54,7 +55,7 @@ def check_family(model_type: str) -> CheckResult:
         processor = PrunedProcessor.from_pretrained(build_tiny(folder, model_type, weights=False))
         model = enable(tiny_model(model_type))
         image = Image.fromarray(_page())
-        text = "<|vision_start|><|image_pad|><|vision_end|>Total?"
+        text = f"{family_of(model_type).tokens.hole}Total?"
         inputs = processor(text=[text], images=[image], return_tensors="pt")
         retained = processor.last_report[0].retain_ratio
         full = _full_inputs(processor, text, image)

@@ -10,34 +10,31 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedTokenizerFast
-from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+from transformers import CONFIG_MAPPING, AutoModelForImageTextToText, PreTrainedTokenizerFast
 
+from ..models.family import ImageTokens
 from ..models.registry import family_of
-
-_SPECIAL = [
-    "<|endoftext|>",
-    "<|im_start|>",
-    "<|im_end|>",
-    "<|vision_start|>",
-    "<|vision_end|>",
-    "<|image_pad|>",
-    "<|video_pad|>",
-]
 
 _CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
     "{% if message['content'] is string %}{{ message['content'] }}{% else %}{% for part in message['content'] %}"
-    "{% if part['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>"
-    "{% elif part['type'] == 'video' %}<|vision_start|><|video_pad|><|vision_end|>"
+    "{% if part['type'] == 'image' %}[start][image][end]"
+    "{% elif part['type'] == 'video' %}[start][video][end]"
     "{% elif part['type'] == 'text' %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 
 
-def tiny_tokenizer() -> PreTrainedTokenizerFast:
-    """A byte-level tokenizer with Qwen's special tokens: 263 tokens, no merges."""
+def _special(tokens: ImageTokens) -> list[str]:
+    names = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", tokens.start, tokens.end, tokens.image, tokens.video]
+    return [*names, *tokens.more]
+
+
+def tiny_tokenizer(tokens: ImageTokens | None = None) -> PreTrainedTokenizerFast:
+    """A byte-level tokenizer without merges: 256 bytes and special tokens, Qwen's if no others are given."""
+    tokens = tokens or ImageTokens()
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate(alphabet)}, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -46,17 +43,19 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
         tokenizer_object=tokenizer,
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
-        additional_special_tokens=_SPECIAL,
+        additional_special_tokens=_special(tokens),
         padding_side="left",
     )
     fast.chat_template = _CHAT_TEMPLATE
+    for name in ("start", "image", "end", "video"):
+        fast.chat_template = fast.chat_template.replace(f"[{name}]", getattr(tokens, name))
     return fast
 
 
 def tiny_config(model_type: str, tokenizer: PreTrainedTokenizerFast) -> Any:
     """The config of a tiny model of a family: two or more layers of each kind that the architecture has."""
     family = family_of(model_type)
-    ids = {token: tokenizer.convert_tokens_to_ids(token) for token in _SPECIAL}
+    tokens, token_id = family.tokens, tokenizer.convert_tokens_to_ids
     vision = {
         "depth": 3,
         "num_heads": 4,
@@ -72,20 +71,22 @@ def tiny_config(model_type: str, tokenizer: PreTrainedTokenizerFast) -> Any:
         "num_key_value_heads": 2,
         "max_position_embeddings": 32768,
         "bos_token_id": None,
-        "eos_token_id": ids["<|im_end|>"],
-        "pad_token_id": ids["<|endoftext|>"],
+        "eos_token_id": token_id("<|im_end|>"),
+        "pad_token_id": token_id("<|endoftext|>"),
     }
     rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 2, 2]}
     own = family.tiny.get("text_config", {})
-    return AutoConfig.for_model(
-        model_type,
+    config_class: Any = CONFIG_MAPPING[model_type]
+    # Families name the tokens around an image in one of two ways.
+    named = {"image": tokens.image, "video": tokens.video}
+    for kind in ("vision", "image"):
+        named |= {f"{kind}_start": tokens.start, f"{kind}_end": tokens.end}
+    ids = {f"{name}_token_id": token_id(token) for name, token in named.items()}
+    return config_class(
         vision_config={**vision, **family.tiny.get("vision_config", {})},
         text_config={**text, **own, "rope_parameters": {**rope, **own.get("rope_parameters", {})}},
-        image_token_id=ids["<|image_pad|>"],
-        video_token_id=ids["<|video_pad|>"],
-        vision_start_token_id=ids["<|vision_start|>"],
-        vision_end_token_id=ids["<|vision_end|>"],
         tie_word_embeddings=False,
+        **{name: value for name, value in ids.items() if hasattr(config_class, name)},
     )
 
 
@@ -107,10 +108,11 @@ def sharpen(model: Any, seed: int = 0, scale: float = 0.2) -> Any:
 
 def tiny_model(model_type: str = "qwen3_vl", seed: int = 0, dtype: torch.dtype = torch.float32) -> Any:
     """A tiny sharpened model in evaluation mode, on the CPU. It never generates a special token."""
-    tokenizer = tiny_tokenizer()
+    tokens = family_of(model_type).tokens
+    tokenizer = tiny_tokenizer(tokens)
     config = tiny_config(model_type, tokenizer)
     model = sharpen(AutoModelForImageTextToText.from_config(config, dtype=dtype), seed).eval()
-    model.generation_config.suppress_tokens = tokenizer.convert_tokens_to_ids(_SPECIAL)
+    model.generation_config.suppress_tokens = tokenizer.convert_tokens_to_ids(_special(tokens))
     return model
 
 
@@ -126,14 +128,14 @@ def build_tiny(folder: str | Path, model_type: str = "qwen3_vl", seed: int = 0, 
     folder = Path(folder)
     family = family_of(model_type)
     images = family.images
+    tokenizer = tiny_tokenizer(family.tokens)
     if weights:
         tiny_model(model_type, seed).save_pretrained(folder)
     else:
-        tiny_config(model_type, tiny_tokenizer()).save_pretrained(folder)
-    tokenizer = tiny_tokenizer()
+        tiny_config(model_type, tokenizer).save_pretrained(folder)
     tokenizer._set_processor_class(family.processor)
     tokenizer.save_pretrained(folder)
-    Qwen2VLImageProcessorPil(
+    getattr(transformers, f"{family.image_processor}Pil")(
         patch_size=images.patch_size,
         merge_size=images.merge_size,
         temporal_patch_size=images.temporal_patch_size,

@@ -35,7 +35,7 @@ def enable(model: M) -> M:
     Inputs that are not pruned go the stock way, untouched. A second call does nothing.
 
     Args:
-        model: a stock Qwen-style model, with or without its language-modelling head; or one wrapped by peft,
+        model: a stock model of a supported family, with or without its language-modelling head; or one wrapped by peft,
             ``torch.compile``, ``DistributedDataParallel`` or ``DataParallel``.
 
     Returns:

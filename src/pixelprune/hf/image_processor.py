@@ -1,4 +1,4 @@
-"""A stock Qwen image processor that selects first, then normalises and lays out only the kept blocks."""
+"""A stock image processor that selects first, then normalises and lays out only the kept blocks."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ CALL: ContextVar[Call | None] = ContextVar("pixelprune_call", default=None)
 
 
 class PrunedImageProcessor(SelectingImageProcessor):
-    """Mixin over a stock Qwen2-VL-style image processor class, see :func:`pruned_image_processor`."""
+    """Mixin over a stock image processor class, see :func:`pruned_image_processor`."""
 
     def _preprocess(self, images: Any, **kwargs: Any) -> BatchFeature:
         """Replaces the stock method of the same name; ``images`` are prepared by the stock one before it."""
@@ -76,7 +76,8 @@ def pruned_image_processor(stock: Any, config: PruneConfig | None) -> Any:
     """A copy of a stock image processor that prunes.
 
     Args:
-        stock: a ``Qwen2VLImageProcessor`` (torchvision) or ``Qwen2VLImageProcessorPil``, which all Qwen families use.
+        stock: an image processor of a supported family, such as ``Qwen2VLImageProcessor`` (torchvision) or
+            ``Qwen2VLImageProcessorPil``.
         config: the settings; ``None`` prunes nothing, with the stock code.
 
     Returns:

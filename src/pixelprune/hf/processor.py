@@ -1,4 +1,4 @@
-"""The stock processor of a Qwen-style model, with pruned images.
+"""The stock processor of a model, with pruned images.
 
 Only two things differ from the stock class: an image's placeholder has as many tokens as blocks are kept, and
 ``pixelprune_kept`` is returned beside ``input_ids``, from which an enabled model places the kept tokens.

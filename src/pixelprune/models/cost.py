@@ -95,7 +95,8 @@ def prefill_cost(shape: ModelShape, blocks: Blocks | list[Blocks], text_tokens: 
 
     - weights, per patch: the patch embedding ``channels * temporal * patch**2 * d``, and per layer ``4 * d**2``
       (query, key, value, output) and ``2 * d * i`` (``3 * d * i`` if gated); per block, for the merger and each
-      DeepStack merger with ``D = merge**2 * d``: ``D**2 + D * out``.
+      DeepStack merger with ``D = merge**2 * d``: ``D**2 + D * out``; for GLM's merger, with an MLP of width m,
+      ``D * out + out**2 + 3 * out * m``.
     - attention: ``QK^T`` and the weighted sum of values are ``2 * n**2 * d`` each, ``4 * n**2 * d`` per layer, per
       image. In Qwen2.5-VL's window layers n is a window's patches and windows add up: exact for a mask or a
       selection, whose pruned windows are smaller; for a bare count all windows are taken as full (an upper bound).
@@ -104,7 +105,8 @@ def prefill_cost(shape: ModelShape, blocks: Blocks | list[Blocks], text_tokens: 
 
     - weights, per token and layer: queries and output ``2 * h * heads * head_dim`` (queries twice where gated), keys
       and values ``2 * h * kv_heads * head_dim``, MLP ``3 * h * i``; a mixture of experts ``3 * h * moe_i`` per expert
-      used, its router ``h * experts``, a shared expert ``3 * h * shared_i + h``. The head ``h * vocab`` once.
+      used, its router ``h * experts``, a shared expert ``3 * h * shared_i``, its gate ``h``. The head ``h * vocab``
+      once.
     - attention: causal, so token t meets t others: ``4 * heads * head_dim * n * (n + 1) / 2`` per full layer, half of
       what a kernel that computes the masked half does.
     - linear attention (gated delta rule, Qwen3.5) with k key and v value channels in all: projections
@@ -183,8 +185,10 @@ def _vit_weights_per_block(vision: VisionShape) -> int:
     d, per_block = vision.hidden, vision.merge_size**2
     embedding = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2 * d
     layer = 4 * d * d + vision.mlp_matrices * d * vision.intermediate
-    wide = per_block * d
-    merger = wide * wide + wide * vision.out_hidden
+    wide, out = per_block * d, vision.out_hidden
+    merger = wide * out + out * out + 3 * out * vision.merger_intermediate
+    if not vision.merger_intermediate:
+        merger = wide * wide + wide * out
     return per_block * (embedding + vision.depth * layer) + (1 + vision.deepstack_mergers) * merger
 
 
@@ -215,7 +219,7 @@ def _llm_weights_per_token(text: TextShape) -> int:
     mixed = 2 * keys + values
     linear = h * mixed + 2 * h * values + 2 * h * text.linear_value_heads + text.linear_conv_kernel * mixed
     experts = h * text.experts + 3 * h * text.moe_intermediate * text.experts_per_token
-    shared = 3 * h * text.shared_intermediate + h if text.shared_intermediate else 0
+    shared = 3 * h * text.shared_intermediate + text.shared_gate * h
     return (
         text.full_attention_layers * attention
         + (text.layers - text.full_attention_layers) * linear

@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+#: A regular expression that nothing matches.
+NO_NAMES = r"(?!)"
+
 
 @dataclass(frozen=True)
 class ImageSettings:
@@ -30,6 +33,28 @@ class ImageSettings:
     std: tuple[float, float, float]
     merge_size: int = 2
     temporal_patch_size: int = 2
+
+
+@dataclass(frozen=True)
+class ImageTokens:
+    """Special tokens around an image in a prompt.
+
+    Args:
+        start, image, end: before an image, its placeholder, and after it.
+        video: the placeholder of a video.
+        more: other special tokens that the stock processor looks up.
+    """
+
+    start: str = "<|vision_start|>"
+    image: str = "<|image_pad|>"
+    end: str = "<|vision_end|>"
+    video: str = "<|video_pad|>"
+    more: tuple[str, ...] = ()
+
+    @property
+    def hole(self) -> str:
+        """An image's part of a prompt."""
+        return self.start + self.image + self.end
 
 
 @dataclass(frozen=True)
@@ -64,16 +89,23 @@ class Family:
         model_type: ``config.model_type``.
         name: as people write it.
         hub_names: a regular expression for the beginning of its models' names on the hub, in lower case and without
-            the owner. Where several families match, the longest match counts.
+            the owner. Where several families match, the longest match counts. :data:`NO_NAMES` where no published
+            model is known.
         processor: name of the stock processor class in ``transformers``.
         images: settings of its stock image processor.
-        interpolated: the tower adds a learned position table, resampled to the grid.
+        image_processor: the class of that in ``transformers``, one of
+            :data:`~pixelprune.models.resize.IMAGE_PROCESSORS`.
+        tokens: of its prompts.
+        interpolated: the tower takes indices and weights with which a learned position table is resampled to the grid.
         windowed: the tower attends within windows in most layers.
         deepstack: the tower hands features of its inner layers to the language model's first layers.
         recurrent: the language model has recurrent (linear attention) layers, which cannot mask tokens out.
         experts: the language model is a mixture of experts.
-        tower_width, tower_output: keys of the vision config for the tower's width, and for that of its features.
+        tower_width, tower_mlp, tower_output: keys of the vision config for the tower's width, that of its MLP, and
+            that of its features.
         gated_tower: the tower's MLP has three matrices, not two.
+        merger_mlp: keys of the vision config whose product is the width of the gated MLP in GLM's merger; empty where
+            the merger is Qwen's, of two layers.
         vision, text: defaults of transformers' configuration classes, for keys that published configs leave out.
         tiny: keys of a tiny config that are this family's own, over those that all tiny configs share.
         vllm: its classes in vLLM; None where vLLM cannot serve it pruned.
@@ -85,14 +117,18 @@ class Family:
     hub_names: str
     processor: str
     images: ImageSettings
+    image_processor: str = "Qwen2VLImageProcessor"
+    tokens: ImageTokens = ImageTokens()
     interpolated: bool = False
     windowed: bool = False
     deepstack: bool = False
     recurrent: bool = False
     experts: bool = False
     tower_width: str = "hidden_size"
+    tower_mlp: str = "intermediate_size"
     tower_output: str = "out_hidden_size"
     gated_tower: bool = False
+    merger_mlp: tuple[str, ...] = ()
     vision: Mapping[str, Any] = field(default_factory=dict, hash=False, repr=False)
     text: Mapping[str, Any] = field(default_factory=dict, hash=False, repr=False)
     tiny: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False, repr=False)

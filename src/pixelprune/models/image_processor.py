@@ -110,6 +110,8 @@ def _resize(processor: Any, image: Any, kwargs: dict[str, Any]) -> Any:
         "size": kwargs["size"],
         "resample": kwargs["resample"],
         "factor": kwargs["patch_size"] * kwargs["merge_size"],
+        # GLM's resize needs it; the others let it pass.
+        "temporal_factor": kwargs["temporal_patch_size"],
     }
     if isinstance(image, np.ndarray):
         return processor.resize(image, **options)

@@ -1,8 +1,8 @@
 """Configs of well-known models by name, reduced to what the cost model needs, for use without a network.
 
-Sources: ``config.json`` of the Hugging Face repositories ``Qwen/NAME-Instruct``; for Qwen3.5 the card of ``Qwen/NAME``
-and the defaults of transformers' configuration classes. The tests compare the numbers of parameters that follow with
-the published ones.
+Sources: ``config.json`` of the Hugging Face repositories ``Qwen/NAME-Instruct`` and ``zai-org/NAME``; for Qwen3.5 the
+card of ``Qwen/NAME`` and the defaults of transformers' configuration classes. The tests compare the numbers of
+parameters that follow with the published ones.
 """
 
 from __future__ import annotations
@@ -85,6 +85,21 @@ def _qwen3_5(
     }
 
 
+def _glm(
+    model_type: str, layers: int, hidden: int, intermediate: int, heads: int, kv_heads: int, vocab: int, **own: Any
+) -> dict[str, Any]:
+    """The tower is the default of the family."""
+    text = _qwen2(layers, hidden, intermediate, heads, kv_heads, vocab)
+    return {"model_type": model_type, "text_config": text | own, "vision_config": {"out_hidden_size": hidden}}
+
+
+_GLM_45V = {
+    **_glm(
+        "glm4v_moe", 46, 4096, 10944, 96, 8, 151552, head_dim=128, num_experts_per_tok=8, moe_intermediate_size=1408
+    ),
+    "vision_config": {"out_hidden_size": 4096, "intermediate_size": 10944},
+}
+
 KNOWN_MODELS: dict[str, dict[str, Any]] = {
     "Qwen3-VL-2B": _qwen3_vl(28, 2048, 6144, 16, _SMALL_TOWER),
     "Qwen3-VL-4B": _qwen3_vl(36, 2560, 9728, 32, _SMALL_TOWER),
@@ -101,4 +116,9 @@ KNOWN_MODELS: dict[str, dict[str, Any]] = {
     "Qwen2-VL-2B": _qwen2_vl(28, 1536, 8960, 12, 2, 151936),
     "Qwen2-VL-7B": _qwen2_vl(28, 3584, 18944, 28, 4, 152064),
     "Qwen2-VL-72B": _qwen2_vl(80, 8192, 29568, 64, 8, 152064),
+    "GLM-4.1V-9B": _glm("glm4v", 40, 4096, 13696, 32, 2, 151552),
+    "GLM-4.6V-Flash": _glm("glm4v", 40, 4096, 13696, 32, 2, 151552),
+    "GLM-4.5V": _GLM_45V,
+    "GLM-4.6V": _GLM_45V,
+    "GLM-OCR": _glm("glm_ocr", 16, 1536, 4608, 16, 8, 59392, head_dim=128),
 }

@@ -9,10 +9,11 @@ import re
 
 from ..errors import UnsupportedModelError
 from .family import Family
+from .glm import GLM
 from .qwen import QWEN
 
 #: The rows by ``model_type``.
-FAMILIES: dict[str, Family] = {family.model_type: family for family in QWEN}
+FAMILIES: dict[str, Family] = {family.model_type: family for family in (*QWEN, *GLM)}
 
 
 def family_of(model_type: str | None) -> Family:

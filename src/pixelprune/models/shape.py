@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ class VisionShape:
     out_hidden: int
     #: Weight matrices of the MLP: 2, or 3 where it is gated.
     mlp_matrices: int = 2
+    #: Width of the gated MLP in GLM's merger; 0 where the merger has two layers.
+    merger_intermediate: int = 0
     #: Mergers beside the main one, for features handed to the text model's first layers (DeepStack).
     deepstack_mergers: int = 0
     #: Layers in which every patch sees every other; the rest see a window.
@@ -61,6 +64,8 @@ class TextShape:
     experts_per_token: int = 0
     moe_intermediate: int = 0
     shared_intermediate: int = 0
+    #: A gate, one value per token, on the shared expert.
+    shared_gate: bool = False
     linear_key_heads: int = 0
     linear_value_heads: int = 0
     linear_key_dim: int = 0
@@ -119,7 +124,7 @@ def _vision_shape(family: Family, config: Mapping[str, Any]) -> VisionShape:
         # Where the width is given as a ratio, it is so for all models of the family.
         intermediate=int(hidden * config["mlp_ratio"])
         if "mlp_ratio" in family.vision
-        else _whole(config, "intermediate_size"),
+        else _whole(config, family.tower_mlp),
         heads=_whole(config, "num_heads"),
         patch_size=patch,
         temporal_patch_size=_whole(config, "temporal_patch_size"),
@@ -127,6 +132,7 @@ def _vision_shape(family: Family, config: Mapping[str, Any]) -> VisionShape:
         in_channels=_whole(config, "in_channels"),
         out_hidden=_whole(config, family.tower_output),
         mlp_matrices=3 if family.gated_tower else 2,
+        merger_intermediate=prod(_whole(config, key) for key in family.merger_mlp) if family.merger_mlp else 0,
         deepstack_mergers=len(_below(depth, config["deepstack_visual_indexes"] if family.deepstack else ())),
         full_attention_layers=len(full_layers),
         window_blocks=_whole(config, "window_size") // merge // patch if family.windowed else 0,
@@ -161,20 +167,31 @@ def _text_shape(family: Family, config: Mapping[str, Any]) -> TextShape:
     )
 
 
-def _moe(family: Family, config: Mapping[str, Any], layers: int) -> dict[str, int]:
-    dense = set(config.get("mlp_only_layers") or ())
+def _moe(family: Family, config: Mapping[str, Any], layers: int) -> dict[str, Any]:
+    dense = set(config.get("mlp_only_layers") or range(config.get("first_k_dense_replace") or 0))
     step = _whole(config, "decoder_sparse_step", 1)
-    shared = "shared_expert_intermediate_size"
-    return {
+    width, shared = _whole(config, "moe_intermediate_size"), "shared_expert_intermediate_size"
+    shape = {
         "moe_layers": sum(i not in dense and (i + 1) % step == 0 for i in range(layers)),
-        "experts": _whole(config, "num_experts", config.get("num_local_experts")),
         "experts_per_token": _whole(config, "num_experts_per_tok"),
-        "moe_intermediate": _whole(config, "moe_intermediate_size"),
-        "shared_intermediate": _whole(config, shared) if shared in family.text else 0,
+        "moe_intermediate": width,
+    }
+    if "n_shared_experts" in family.text:  # GLM's shared experts, as wide as the others, without a gate
+        return {
+            **shape,
+            "experts": _whole(config, "n_routed_experts"),
+            "shared_intermediate": width * _whole(config, "n_shared_experts"),
+        }
+    gated = shared in family.text
+    return {
+        **shape,
+        "experts": _whole(config, "num_experts", config.get("num_local_experts")),
+        "shared_intermediate": _whole(config, shared) if gated else 0,
+        "shared_gate": gated,
     }
 
 
-def _linear_attention(config: Mapping[str, Any]) -> dict[str, int]:
+def _linear_attention(config: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "linear_key_heads": _whole(config, "linear_num_key_heads"),
         "linear_value_heads": _whole(config, "linear_num_value_heads"),

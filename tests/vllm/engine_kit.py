@@ -77,6 +77,7 @@ SETTINGS: dict[str, Any] = {
     "0": {"threshold": 0},
     "0.02": {"threshold": 0.02},
     "0.05": {"threshold": 0.05},
+    "0.05, lattice": {"threshold": 0.05, "lattice": 3},
 }
 
 

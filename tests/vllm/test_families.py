@@ -33,6 +33,7 @@ def test_answers_equal_the_oracles(family: Engine) -> None:
     lengths = {asked: length for asked, (length, _) in zip(ASKED, got, strict=True)}
     for name in PROMPTS:
         assert lengths[name, "none"] > lengths[name, "0"] >= lengths[name, "0.05"]
+        assert lengths[name, "none"] > lengths[name, "0.05, lattice"] > lengths[name, "0.05"]
     # The comparison can tell: what is right for one setting is wrong for the other.
     swapped = [(name, "0" if setting == "none" else "none") for name, setting in ASKED]
     assert len(family.wrong(got, swapped)) == len(ASKED)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -44,6 +44,25 @@ def _needed_by_families() -> dict[str, dict[str, tuple[str, ...]]]:
 
 
 #: ``module:name`` of a function, or of a class with the methods overridden or called, each with the parameters used.
+Needed = Mapping[str, tuple[str, ...] | dict[str, tuple[str, ...]]]
+
+_REGISTRY = {
+    "_create_processing_ctx": ("model_config", "tokenizer"),
+    "create_processor": ("model_config", "tokenizer"),
+    "_get_model_cls": ("model_config",),
+}
+
+#: The part that refusing the settings of models that are not pruned builds on.
+NEEDED_TO_REFUSE: Needed = {
+    "vllm.multimodal:MULTIMODAL_REGISTRY": {},
+    "vllm.multimodal.registry:MultiModalRegistry": _REGISTRY,
+    f"{_PROCESSING}:BaseMultiModalProcessor": {"apply": ("inputs", "timing_ctx")},
+    f"{_PROCESSING}:ProcessorInputs": ("hf_processor_mm_kwargs",),
+    "vllm.config:ModelConfig": {"get_multimodal_config": ()},
+    "vllm.config.multimodal:MultiModalConfig": {"__init__": ("mm_processor_kwargs",)},
+}
+
+#: All that the plugin builds on.
 NEEDED: dict[str, tuple[str, ...] | dict[str, tuple[str, ...]]] = {
     f"{_PROCESSING}:InputProcessingContext": {
         "get_merged_mm_kwargs": ("kwargs", "supported_mm_processor_kwargs"),
@@ -69,11 +88,15 @@ NEEDED: dict[str, tuple[str, ...] | dict[str, tuple[str, ...]]] = {
     "vllm.multimodal.inputs:MultiModalFeatureSpec": ("data", "modality", "mm_position"),
     "vllm.multimodal.inputs:PlaceholderRange": ("offset", "length"),
     "vllm.multimodal:MULTIMODAL_REGISTRY": {},
-    "vllm.multimodal.registry:MultiModalRegistry": {"register_processor": ("processor", "info", "dummy_inputs")},
+    "vllm.multimodal.registry:MultiModalRegistry": {
+        "register_processor": ("processor", "info", "dummy_inputs"),
+        **_REGISTRY,
+    },
     "vllm.multimodal.parse:EmbeddingItems": {},
     "vllm.multimodal.parse:DictEmbeddingItems": {},
+    "vllm.config:ModelConfig": {"get_multimodal_config": ()},
     "vllm.config.multimodal:MultiModalConfig": {
-        "__init__": ("mm_hasher_algorithm",),
+        "__init__": ("mm_hasher_algorithm", "mm_processor_kwargs"),
         "is_multimodal_pruning_enabled": (),
     },
     "vllm.envs:VLLM_USE_RUST_FRONTEND": {},
@@ -141,24 +164,25 @@ def installed(module: str, name: str) -> Collection[str] | None:
     return inspect.signature(found).parameters if callable(found) else ()
 
 
-def find_missing(signatures: Signatures = installed, package: str = "") -> list[str]:
-    """What is missing of :data:`NEEDED`, in words.
+def find_missing(signatures: Signatures = installed, package: str = "", needed: Needed = NEEDED) -> list[str]:
+    """What is missing, in words.
 
     Args:
         signatures: :func:`installed`, or a :class:`~pixelprune.vllm.source.Source`.
         package: look at the modules of this package alone.
+        needed: what to look for.
     """
     missing = []
-    for place, needed in NEEDED.items():
+    for place, parts in needed.items():
         module, _, name = place.partition(":")
         if package and module.partition(".")[0] != package:
             continue
         if (found := signatures(module, name)) is None:
             missing.append(f"{module}.{name}")
-        elif isinstance(needed, tuple):
-            missing += _lacking(found, needed, f"{module}.{name}")
+        elif isinstance(parts, tuple):
+            missing += _lacking(found, parts, f"{module}.{name}")
         else:
-            for method, parameters in needed.items():
+            for method, parameters in parts.items():
                 label = f"{module}.{name}.{method}"
                 found = signatures(module, f"{name}.{method}")
                 missing += [label] if found is None else _lacking(found, parameters, label)

@@ -13,7 +13,7 @@ from ..core.config import PruneConfig
 from ..errors import ConfigError, PixelPruneError
 from . import metrics
 from .images import pruned_image_processor
-from .settings import KEY, settings_from
+from .settings import KEY, ends_the_start, settings_from
 
 
 class PrunedContext(InputProcessingContext):
@@ -73,8 +73,10 @@ class PrunedInfo:
     """Mixin over a family's ``ProcessingInfo``: with our context. Wrong settings of the engine end its start."""
 
     def __init__(self, ctx: InputProcessingContext) -> None:
-        super().__init__(PrunedContext(ctx.model_config, ctx.tokenizer))  # type: ignore[call-arg]
-        if self.ctx.settings({}) is not None and vllm.envs.VLLM_USE_RUST_FRONTEND:  # type: ignore[attr-defined]
-            raise ConfigError(
-                "vLLM's Rust frontend prepares images itself and would not prune; unset VLLM_USE_RUST_FRONTEND"
-            )
+        context = PrunedContext(ctx.model_config, ctx.tokenizer)
+        with ends_the_start():
+            if context.settings({}) is not None and vllm.envs.VLLM_USE_RUST_FRONTEND:
+                raise ConfigError(
+                    "vLLM's Rust frontend prepares images itself and would not prune; unset VLLM_USE_RUST_FRONTEND"
+                )
+        super().__init__(context)  # type: ignore[call-arg]

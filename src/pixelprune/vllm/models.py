@@ -27,6 +27,7 @@ from .towers import KeptImage, KeptTower
 class PrunedImages:
     """Mixin over a family's model class: kept patches through the tower, full-grid positions for kept tokens."""
 
+    prunes_images: ClassVar[bool] = True
     _metadata: ClassVar[Callable[[Any, Sequence[KeptImage]], towers.Metadata]]
 
     def _parse_and_validate_image_input(self, **kwargs: Any) -> Any:

@@ -96,9 +96,11 @@ def test_numbers_are_those_of_the_library(options, spec, config):
             "resized_width": pixels.shape[1],
             "resized_height": pixels.shape[0],
             "blocks": selection.num_blocks,
+            "alone": selection.num_kept,
             "kept": selection.num_kept,
             "lattice": selection.num_lattice,
             "retained": selection.retain_ratio,
+            "references": [],
             "distinct": distinct_ratio(pixels, spec.block_size),
             "level": selection.level,
             "overlay": None,
@@ -289,10 +291,10 @@ def test_an_image_that_is_refused_does_not_stop_the_next(tmp_path, monkeypatch):
             raise ImageError("too wide for this test")
         return select(image, config, block_size=block_size)
 
-    monkeypatch.setattr("pixelprune.core.select.select", refuse_wide)
+    monkeypatch.setattr("pixelprune.core.sequence.select", refuse_wide)
     (tmp_path / "tall.pdf").write_bytes(pdf())
     out, error = call("inspect", "--json", SLIDE, tmp_path / "tall.pdf", code=2)
-    assert error.startswith(f"pixelprune: {SLIDE}: too wide for this test")
+    assert error.startswith(f"pixelprune: {SLIDE}: ") and "too wide for this test" in error
     assert [row["name"] for row in json.loads(out)["images"]] == [f"{tmp_path / 'tall.pdf'}#page=1"]
 
 

@@ -17,6 +17,7 @@ import pytest
 from collection import make_collection, picture, png
 
 from pixelprune import PruneConfig, select
+from pixelprune.core.frames import natural
 from pixelprune.core.images import open_bytes, open_image
 from pixelprune.errors import ConfigError, UnsupportedModelError
 from pixelprune.models.resize import ResizeSpec
@@ -25,7 +26,7 @@ from pixelprune.survey.items import Item
 from pixelprune.survey.journal import Journal
 from pixelprune.survey.measure import Outcome
 from pixelprune.survey.records import MEASURED, Problem
-from pixelprune.survey.run import _measured, _sample, natural
+from pixelprune.survey.run import _measured, _sample
 from pixelprune.survey.sources import find
 from pixelprune.survey.tablefile import write_table
 

@@ -17,8 +17,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from ._rows import Failure, Row
+from ._rows import Columns, Failure, Reference, Row
 
+_SOURCES_SHOWN = 3
 _LEAST_NAME = 10  # as long as "999 images", the foot of the names' column
 
 
@@ -58,33 +59,29 @@ def print_json(rows: list[Row], failed: list[Failure], settings: dict[str, objec
     print()
 
 
-def print_table(rows: list[Row], failed: list[Failure], *, levels: bool, lattice: bool) -> None:
-    """A table on stdout: fitted to the terminal, as wide as it needs to be where there is none.
-
-    Args:
-        levels: show the threshold levels, which a search for ``max_tokens`` finds for each image.
-        lattice: show how many blocks only the lattice keeps.
-    """
+def print_table(rows: list[Row], failed: list[Failure], columns: Columns) -> None:
+    """A table on stdout: fitted to the terminal, as wide as it needs to be where there is none."""
     console = Console(highlight=False)
     names, terminal_width, console.width = [row.name for row in rows], console.width, 10_000
     if console.is_terminal:
         # Names take what numbers leave over. Numbers are never cut: a narrower terminal wraps the lines.
-        least = console.measure(_table(rows, ["x" * _LEAST_NAME] * len(rows), levels, lattice)).maximum
+        least = console.measure(_table(rows, ["x" * _LEAST_NAME] * len(rows), columns)).maximum
         console.width = max(terminal_width, least)
         names = [_shorten(name, _LEAST_NAME + console.width - least) for name in _display_names(rows)]
     if rows:
-        console.print(_table(rows, names, levels, lattice))
+        console.print(_table(rows, names, columns))
     if len(rows) + len(failed) > 1:
         console.print()
-        console.print(Text(_closing_line(_summary(rows, failed))))
+        console.print(Text(_closing_line(_summary(rows, failed), columns.sequence)))
 
 
 def _summary(rows: list[Row], failed: list[Failure]) -> dict[str, Any]:
-    blocks, kept = sum(row.blocks for row in rows), sum(row.kept for row in rows)
+    blocks, alone, kept = (sum(getattr(row, name) for row in rows) for name in ("blocks", "alone", "kept"))
     return {
         "images": len(rows),
         "failed": len(failed),
         "blocks": blocks,
+        "alone": alone,
         "kept": kept,
         "retained_overall": kept / blocks if rows else None,
         "retained_mean": fmean(row.retained for row in rows) if rows else None,
@@ -92,9 +89,12 @@ def _summary(rows: list[Row], failed: list[Failure]) -> dict[str, Any]:
     }
 
 
-def _closing_line(summary: dict[str, Any]) -> str:
+def _closing_line(summary: dict[str, Any], sequence: bool) -> str:
     parts = []
-    if summary["images"]:
+    if summary["images"] and sequence:
+        parts.append(f"{summary['retained_overall']:.1%} of all blocks retained")
+        parts.append(f"{summary['alone'] / summary['blocks']:.1%} without references")
+    elif summary["images"]:
         parts.append(f"{summary['retained_overall']:.1%} of all blocks retained")
         parts.append(f"{summary['retained_mean']:.1%} on average over {_count(summary['images'], 'image')}")
     if summary["failed"]:
@@ -102,7 +102,7 @@ def _closing_line(summary: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def _table(rows: list[Row], names: list[str], levels: bool, lattice: bool) -> Table:
+def _table(rows: list[Row], names: list[str], columns: Columns) -> Table:
     several = len(rows) > 1
     table = Table(
         box=box.SIMPLE_HEAD,
@@ -114,33 +114,50 @@ def _table(rows: list[Row], names: list[str], levels: bool, lattice: bool) -> Ta
         footer_style="bold",
     )
     total = _summary(rows, [])
+    if columns.sequence:
+        table.add_column("", justify="right", style="dim", no_wrap=True)
     table.add_column("image", footer=_count(len(rows), "image"), no_wrap=True)
     for header, footer, style in (
         ("size", "", "dim"),
         ("resized", "", "dim"),
         ("blocks", str(total["blocks"]), ""),
+        *([("alone", str(total["alone"]), "")] if columns.sequence else []),
         ("kept", str(total["kept"]), ""),
-        *([("lattice", str(sum(row.lattice for row in rows)), "")] if lattice else []),
+        *([("lattice", str(sum(row.lattice for row in rows)), "")] if columns.lattice else []),
         ("retained", f"{total['retained_overall'] or 0:.1%}", "bold cyan"),
-        ("distinct", "", ""),
+        *([] if columns.sequence else [("distinct", "", "")]),
         ("ms", f"{total['milliseconds']:.1f}", ""),
-        *([("level", "", "")] if levels else []),
+        *([("level", "", "")] if columns.levels else []),
     ):
         table.add_column(header, footer=footer, style=style, justify="right", no_wrap=True)
-    for row, name in zip(rows, names, strict=True):
+    if columns.sequence:
+        table.add_column("from", no_wrap=True)
+    for number, (row, name) in enumerate(zip(rows, names, strict=True), start=1):
         table.add_row(
+            *([str(number)] if columns.sequence else []),
             Text(name),
             f"{row.width}x{row.height}",
             f"{row.resized_width}x{row.resized_height}",
             str(row.blocks),
+            *([str(row.alone)] if columns.sequence else []),
             str(row.kept),
-            *([str(row.lattice)] if lattice else []),
+            *([str(row.lattice)] if columns.lattice else []),
             f"{row.retained:.1%}",
-            f"{row.distinct:.1%}",
+            *([] if columns.sequence else [f"{row.distinct:.1%}"]),
             f"{row.milliseconds:.1f}",
-            *([str(row.level)] if levels else []),
+            *([str(row.level)] if columns.levels else []),
+            *([_sources(row.references)] if columns.sequence else []),
         )
     return table
+
+
+def _sources(references: list[Reference]) -> str:
+    """Where dropped blocks come from: ``704 of 2, 81 of 1``, those that most come from first."""
+    order = sorted(references, key=lambda each: -each.blocks)
+    shown = [f"{each.blocks} of {each.image + 1}" for each in order[:_SOURCES_SHOWN]]
+    if others := order[_SOURCES_SHOWN:]:
+        shown.append(f"{sum(each.blocks for each in others)} of others")
+    return ", ".join(shown)
 
 
 def _display_names(rows: list[Row]) -> list[str]:

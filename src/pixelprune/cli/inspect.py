@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,24 +14,39 @@ from ..core.config import PruneConfig
 from ..errors import ConfigError, ImageError, PixelPruneError
 from . import FAILURE, complain
 from ._options import Dpi, with_settings
-from ._rows import Failure, Row
+from ._overlays import Overlays
+from ._rows import Columns, Failure, Reference, Row
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from PIL import Image
 
+    from ..core.selections import SequenceImage
     from ..models.resize import ResizeSpec
-
-# Written into overlays, so that a later run may replace them, and nothing else.
-_SIGNATURE = {"Software": "pixelprune inspect"}
 
 # The names in pixelprune.viz.PICTURES, here too so that --help need not import numpy.
 _PICTURES = ("overlay", "grid", "flow", "reconstruction", "error")
+_PICTURES_OF_SEQUENCES = ("overlay", "grid")
 
 
 @with_settings
 def inspect(
-    images: Annotated[list[str], typer.Argument(metavar="IMAGE", help="Images, and PDFs page by page.")],
+    images: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="IMAGE",
+            help="Images, and PDFs page by page; of a sequence folders of numbered frames and videos, too.",
+        ),
+    ],
     *,
+    sequence: Annotated[
+        bool,
+        typer.Option(
+            "--sequence",
+            help="All images are one sequence, such as a history of screenshots: as with --references previous.",
+        ),
+    ] = False,
     overlay: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write a picture NAME.png to this folder for each image.")
     ] = None,
@@ -46,27 +61,30 @@ def inspect(
     ] = "qwen3_vl",
     dpi: Dpi = 150,
 ) -> None:
-    """How much of each image would be dropped.
+    """How much of each image would be dropped; of a sequence, what earlier images show, too.
 
     The time is that of choosing the blocks, without reading and resizing. Exit code 2 if any image failed.
     """
     from . import _report
 
     spec = _spec(model, block_size)
-    if config.references != "none":
-        raise ConfigError(f"inspect looks at each image by itself; leave out --references {config.references}")
-    if picture not in _PICTURES:
-        raise ConfigError(f"--picture must be one of {', '.join(_PICTURES)}; got {picture!r}")
-    overlays = None if overlay is None else _Overlays(overlay, picture)
+    if sequence and config.references == "none":
+        config = config.replace(references="previous")
+    sequence = config.references != "none"
+    pictures = _PICTURES_OF_SEQUENCES if sequence else _PICTURES
+    if picture not in pictures:
+        where = " of a sequence" if sequence and picture in _PICTURES else ""
+        raise ConfigError(f"--picture{where} must be one of {', '.join(pictures)}; got {picture!r}")
+    meter = _Meter(spec, config, None if overlay is None else Overlays(overlay), picture)
     with _report.progress(len(images)) as show:
-        rows, failed = _measure_all(
-            images, dpi, show, lambda name, image: _measure(name, image, spec, config, overlays)
-        )
+        failed = _measure_all(images, dpi, sequence, show, meter.add)
+    rows = meter.rows
     if json:
         sizes = {"block_size": spec.block_size, "min_pixels": spec.min_pixels, "max_pixels": spec.max_pixels}
         _report.print_json(rows, failed, {**config.to_dict(), "model": model, **sizes, "dpi": dpi})
     else:
-        _report.print_table(rows, failed, levels=config.max_tokens is not None, lattice=config.lattice > 0)
+        columns = Columns(levels=config.max_tokens is not None, lattice=config.lattice > 0, sequence=sequence)
+        _report.print_table(rows, failed, columns)
         if overlay is not None and rows:
             typer.echo(f"wrote {len(rows)} {'picture' if len(rows) == 1 else 'pictures'} to {overlay}")
     for row in rows:
@@ -88,14 +106,11 @@ def _spec(model: str, block_size: int | None) -> ResizeSpec:
 def _measure_all(
     paths: list[str],
     dpi: float,
+    sequence: bool,
     show: Callable[[str, int], None],
-    measure: Callable[[str, Image.Image], Row],
-) -> tuple[list[Row], list[Failure]]:
-    """Every image of every file. What fails gets its line on stderr and does not stop the others."""
-    from ..core.images import open_images
-    from ..core.limits import DEFAULT_LIMITS
-
-    rows: list[Row] = []
+    measure: Callable[[str, Image.Image], None],
+) -> list[Failure]:
+    """Measure every image of every file. What fails gets its line on stderr and does not stop the others."""
     failed: list[Failure] = []
 
     def fail(name: str, error: PixelPruneError) -> None:
@@ -106,10 +121,10 @@ def _measure_all(
     for path in paths:
         show(path, 0)
         try:
-            for name, image in open_images(path, dpi, limits=DEFAULT_LIMITS, refuse=fail):
+            for name, image in _images_in(path, dpi, sequence, fail):
                 show(name, 0)
                 try:
-                    rows.append(measure(name, image))
+                    measure(name, image)
                 except PixelPruneError as error:
                     fail(name, error)
         except ConfigError:  # the option is wrong, not the file
@@ -117,91 +132,74 @@ def _measure_all(
         except PixelPruneError as error:
             fail(path, error)
         show(path, 1)
-    return rows, failed
+    return failed
 
 
-def _measure(name: str, image: Image.Image, spec: ResizeSpec, config: PruneConfig, overlays: _Overlays | None) -> Row:
-    from ..core.analysis import distinct_ratio
-    from ..core.budget import budget_warning
-    from ..core.select import select, warm_up
+def _images_in(
+    path: str, dpi: float, sequence: bool, fail: Callable[[str, PixelPruneError], None]
+) -> Iterator[tuple[str, Image.Image]]:
+    """The images of a file; of a sequence, those of a folder of frames or of a video, too."""
+    from ..core.frames import frame_files, is_video, open_video
+    from ..core.images import open_images
+    from ..core.limits import DEFAULT_LIMITS
 
-    pixels = spec.resize(image)
-    warm_up(config, spec.block_size)
-    start = time.perf_counter()
-    selection = select(pixels, config, block_size=spec.block_size)
-    milliseconds = (time.perf_counter() - start) * 1000
-    written = None
-    if overlays is not None:
-        written = overlays.save(name, overlays.draw(pixels, selection, config))
-    return Row(
-        name=name,
-        width=image.width,
-        height=image.height,
-        resized_width=pixels.shape[1],
-        resized_height=pixels.shape[0],
-        blocks=selection.num_blocks,
-        kept=selection.num_kept,
-        lattice=selection.num_lattice,
-        retained=selection.retain_ratio,
-        distinct=distinct_ratio(pixels, spec.block_size),
-        level=selection.level,
-        milliseconds=milliseconds,
-        overlay=written,
-        warning=budget_warning(selection, config),
-    )
+    if sequence and is_video(path) and Path(path).is_file():
+        yield from open_video(Path(path))
+    elif sequence and Path(path).is_dir():
+        for file in frame_files(Path(path)):
+            try:
+                yield from open_images(file, dpi, limits=DEFAULT_LIMITS, refuse=fail)
+            except ImageError as error:
+                fail(str(file), error)
+    else:
+        yield from open_images(path, dpi, limits=DEFAULT_LIMITS, refuse=fail)
 
 
-class _Overlays:
-    """A folder of pictures: a PNG for each image, under the name of its file as far as that is free.
+class _Meter:
+    """Measures one image after the other; of a sequence it holds only those that later ones may refer to."""
 
-    Raises:
-        ConfigError: the folder cannot be made.
-    """
+    def __init__(self, spec: ResizeSpec, config: PruneConfig, overlays: Overlays | None, picture: str) -> None:
+        from ..core.sequence import SequenceSelector, warm_up
 
-    def __init__(self, folder: Path, picture: str) -> None:
-        from ..viz import PICTURES
+        self.rows: list[Row] = []
+        self._spec, self._config, self._overlays, self._picture = spec, config, overlays, picture
+        self._selector = SequenceSelector(config, block_size=spec.block_size)
+        warm_up(config, spec.block_size)
 
-        self.draw = PICTURES[picture]
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(f"--overlay {folder}: not a folder that can be written to ({error.strerror})") from error
-        self._folder = folder
-        self._taken: set[str] = set()
+    def add(self, name: str, image: Image.Image) -> None:
+        """Measure an image, draw its picture if wanted, and add its row."""
+        from ..core.analysis import distinct_ratio
+        from ..core.budget import budget_warning
 
-    def save(self, name: str, picture: Image.Image) -> str:
-        """Write the picture and return its path."""
-        from PIL.PngImagePlugin import PngInfo
+        pixels = self._spec.resize(image)
+        start = time.perf_counter()
+        selected = self._selector.add(pixels)
+        milliseconds = (time.perf_counter() - start) * 1000
+        alone, report = selected.alone, selected.report
+        row = Row(
+            name=name,
+            width=image.width,
+            height=image.height,
+            resized_width=pixels.shape[1],
+            resized_height=pixels.shape[0],
+            blocks=report.total,
+            alone=report.alone,
+            kept=report.kept,
+            lattice=alone.num_lattice,
+            retained=report.kept / report.total,
+            references=[Reference(number, blocks) for number, blocks in report.references.items()],
+            distinct=distinct_ratio(pixels, self._spec.block_size),
+            level=alone.level,
+            milliseconds=milliseconds,
+            overlay=None if self._overlays is None else self._overlays.save(name, self._draw(pixels, selected)),
+            warning=budget_warning(alone, self._config),
+        )
+        self.rows.append(row)
 
-        path = self._free_path(name)
-        info = PngInfo()
-        for key, value in _SIGNATURE.items():
-            info.add_text(key, value)
-        try:
-            picture.save(path, pnginfo=info)
-        except OSError as error:
-            raise ImageError(f"{name}: the overlay {path} cannot be written ({error.strerror or error})") from error
-        return str(path)
+    def _draw(self, pixels: NDArray[np.uint8], selected: SequenceImage) -> Image.Image:
+        from ..viz import PICTURES, overlay, token_grid
 
-    def _free_path(self, name: str) -> Path:
-        """Neither another image's overlay of this run, nor a file that is not an overlay."""
-        file, _, page = name.rpartition("#page=")
-        stem = f"{Path(file).stem}-p{page}" if file and page.isdigit() else Path(name).stem
-        count = 1
-        while True:
-            path = self._folder / (f"{stem}.png" if count == 1 else f"{stem}-{count}.png")
-            # Some file systems do not tell upper from lower case.
-            if str(path).casefold() not in self._taken and (not path.exists() or _is_overlay(path)):
-                self._taken.add(str(path).casefold())
-                return path
-            count += 1
-
-
-def _is_overlay(path: Path) -> bool:
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            return all(image.info.get(key) == value for key, value in _SIGNATURE.items())
-    except Exception:  # not an image at all, or a broken one
-        return False
+        if self._config.references == "none":
+            return PICTURES[self._picture](pixels, selected.alone, self._config)
+        draw = token_grid if self._picture == "grid" else overlay
+        return draw(pixels, selected.alone, self._config, shown_before=selected.shown_before)

@@ -68,11 +68,6 @@ def select(
     return Selection(source, block_size, level, choices if method == "adaptive" else None, added)
 
 
-def warm_up(config: PruneConfig, block_size: int = 32) -> None:
-    """Compile the rule of ``config``, or load what was compiled before: the first image need not wait for it."""
-    select(np.zeros((block_size, block_size, 3), np.uint8), config, block_size=block_size)
-
-
 def _check(image: Any, block_size: int) -> None:
     if not is_integer(block_size) or block_size < 1:
         raise ImageError(f"block_size must be a whole number of at least 1; got {block_size!r}")

@@ -175,3 +175,8 @@ def select_sequence(
             f"threshold, {run(255).num_kept}; raise it, or send fewer images"
         )
     return found
+
+
+def warm_up(config: PruneConfig, block_size: int = 32) -> None:
+    """Compile the rules of ``config``, or load what was compiled before: the first images need not wait for it."""
+    select_sequence([np.zeros((block_size, block_size, 3), np.uint8)] * 2, config, block_size=block_size)

@@ -17,7 +17,7 @@ from transformers.image_utils import make_flat_list_of_images
 
 from ..core.config import PruneConfig
 from ..core.preprocess import ImageReport, ImageSelection
-from ..core.select import warm_up
+from ..core.sequence import warm_up
 from ..errors import ConfigError, PrunedInputError
 from ..models.family import Family
 from ..models.registry import family_of

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -15,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from .. import __version__
+from ..core.frames import natural
 from ..errors import ConfigError
 from .items import Item, Source, first_line
 from .journal import Journal
@@ -90,11 +90,6 @@ def run(
         seconds=seconds,
         version=__version__,
     )
-
-
-def natural(name: str) -> list[str | int]:
-    """Sorts page 2 before page 10: text and numbers, taking turns."""
-    return [int(part) if index % 2 else part for index, part in enumerate(re.split(r"([0-9]+)", name))]
 
 
 def _cores() -> int:

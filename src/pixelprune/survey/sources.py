@@ -10,11 +10,9 @@ import glob
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from PIL import Image
-
+from ..core.frames import is_picture
 from ..core.images import find_pages
 from ..errors import ConfigError, ImageError, PixelPruneError
 from .archives import TARS, tar_source, zip_source
@@ -93,26 +91,12 @@ def _walk(folder: Path) -> Iterator[Path]:
                 yield path
 
 
-@cache
-def _extensions() -> frozenset[str]:
-    Image.init()
-    readable = {extension for extension, kind in Image.EXTENSION.items() if kind in Image.OPEN}
-    return frozenset(readable - {".mpg", ".mpeg"} | {".pdf"})
-
-
-def _is_picture(name: str) -> bool:
-    path = PurePosixPath(name)
-    return path.suffix.lower() in _extensions() and not any(
-        part.startswith(".") or part == "__MACOSX" for part in path.parts
-    )
-
-
 def _is_archive(path: Path) -> bool:
     return path.name.lower().endswith((".zip", *TARS))
 
 
 def _may_hold_images(path: Path) -> bool:
-    return _is_picture(path.name) or _is_archive(path) or path.suffix.lower() in TABLES
+    return is_picture(path.name) or _is_archive(path) or path.suffix.lower() in TABLES
 
 
 def surveyed_folder(path: Path, inputs: Sequence[str]) -> Path:
@@ -135,9 +119,9 @@ def open_source(path: Path, folder: Path, settings: Settings) -> Source:
     lower = path.name.lower()
     try:
         if lower.endswith(".zip"):
-            return zip_source(path, _is_picture, settings.limits)
+            return zip_source(path, is_picture, settings.limits)
         if lower.endswith(TARS):
-            return tar_source(path, _is_picture, settings.limits)
+            return tar_source(path, is_picture, settings.limits)
         if path.suffix.lower() in TABLES:
             return table_source(path, folder, settings.limits)
         return _file(path, settings)

@@ -13,7 +13,7 @@ import pytest
 
 from pixelprune import select
 from pixelprune.errors import ConfigError, UnsupportedModelError
-from pixelprune.models.cost import KNOWN_MODELS, ModelShape, compare, prefill_cost
+from pixelprune.models.cost import KNOWN_MODELS, ModelShape, TextShape, compare, prefill_cost
 
 ROWS, COLS, TEXT = 5, 9, 22  # odd, so that attention windows are cut at the edges
 
@@ -80,6 +80,37 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "qwen3_5_moe": {
         "text_config": {**_TEXT, **_LINEAR, **_MOE, "head_dim": 16, "shared_expert_intermediate_size": 24},
         "vision_config": _VISION,
+    },
+    "qwen4_exp": {
+        "text_config": {
+            **_TEXT,
+            **_LINEAR,
+            **_MOE,
+            "head_dim": 16,
+            "layer_types": ["linear_attention", "indexed_attention"] * 2,
+            "shared_expert_intermediate_size": 24,
+            "hc_count": 3,
+            "hc_lowrank": 12,
+            "ple_layer_ids": [1],
+            "ple_embed_dim": 48,
+            "heads_per_ngram": 2,
+            "ngram_vocab_size_base": 64,
+            "make_ngram_vocab_size_divisible_by": 8,
+            "indexer_n_heads": 2,
+            "indexer_kv_heads": 1,
+            "indexer_head_dim": 16,
+            "indexer_budget": 128,
+            "indexer_compress_ratio": 4,
+        },
+        "vision_config": _VISION,
+    },
+    "cohere_compass": {
+        "text_config": {
+            **_TEXT,
+            "layer_types": ["sliding_attention", "full_attention"] * 2,
+            "rope_parameters": {"sliding_attention": _TEXT["rope_parameters"], "full_attention": None},
+        },
+        "vision_config": _DEEPSTACK,
     },
     "glm4v": {"text_config": {**_TEXT, "rope_parameters": _HALF_ROPE}, "vision_config": _GLM_VISION},
     "glm46v": {
@@ -160,11 +191,14 @@ def test_formulas_equal_the_flop_counter(model_type: str) -> None:
     assert cost.vit_attention_flops == counts["visual"]["bmm"]
     assert cost.kv_cache_bytes == cache
     text = counts["language_model"]
-    linear_layers = shape.text.layers - shape.text.full_attention_layers
+    linear_layers = shape.text.layers - shape.text.full_attention_layers - shape.text.sliding_layers
     # The reference convolution of linear attention also computes the kernel - 1 outputs that it pads with.
     mixed = 2 * 2 * 16 + 4 * 8
     padding = 2 * linear_layers * mixed * 4 * 3
-    assert cost.llm_linear_flops == _weights(text) + _weights(counts["lm_head"]) - padding
+    # The indexer's products of queries and pooled keys are no weights, but matrix products of one query each.
+    pooled = sum(seen // 4 for seen in range(1, tokens + 1)) if shape.text.indexer_pool else 0
+    scores = 2 * 2 * shape.text.indexer_heads * shape.text.indexer_dim * pooled
+    assert cost.llm_linear_flops == _weights(text) + _weights(counts["lm_head"]) - padding - scores
     if not linear_layers:
         # The counter counts the masked half of causal attention, too.
         assert cost.llm_attention_flops == text["bmm"] * (tokens + 1) // (2 * tokens)
@@ -206,7 +240,11 @@ def test_defaults_are_those_of_transformers(model_type: str) -> None:
     """A published config leaves vision keys out; the defaults here must be the ones that the model is built with."""
     from transformers import CONFIG_MAPPING
 
-    text = {k: v for k, v in CONFIGS[model_type]["text_config"].items() if not k.startswith(("linear_", "head_dim"))}
+    text = {
+        k: v
+        for k, v in CONFIGS[model_type]["text_config"].items()
+        if not k.startswith(("linear_", "head_dim", "indexer_"))
+    }
     theirs = CONFIG_MAPPING[model_type](text_config=deepcopy(text), vision_config={})
     assert ModelShape.from_config({"model_type": model_type, "text_config": text}) == ModelShape.from_config(theirs)
 
@@ -237,6 +275,31 @@ def test_pruned_windows_are_counted_one_by_one() -> None:
     assert prefill_cost(shape, kept).vit_attention_flops > expected
     whole = np.ones((8, 12), bool)
     assert prefill_cost(shape, whole) == prefill_cost(shape, 96)
+
+
+def test_windows_and_budgets_are_counted_token_by_token() -> None:
+    cohere, qwen4 = ModelShape.from_config("North-Micro-Vision").text, ModelShape.from_config("Qwen3.8-Flash-Next").text
+    assert (cohere.sliding_layers, cohere.full_attention_layers, cohere.sliding_window) == (21, 7, 4096)
+    assert (qwen4.full_attention_layers, qwen4.indexer_budget, qwen4.indexer_pool) == (12, 2048, 4)
+    tokens = 5000
+
+    def attention(text: TextShape, most: int) -> int:
+        return sum(4 * text.heads * text.head_dim * min(token, most) for token in range(1, tokens + 1))
+
+    scores = sum(2 * 4 * 128 * (token // 4) for token in range(1, tokens + 1))
+    state = 6 * 128 * 128 * 48 * tokens * 36
+    vision = ModelShape.from_config("Qwen3-VL-2B").vision
+    for text, flops, cached in (
+        (cohere, 7 * attention(cohere, tokens) + 21 * attention(cohere, 4096), 7 * tokens + 21 * 4096),
+        (qwen4, 12 * (attention(qwen4, 2048) + scores) + state, 12 * tokens),
+    ):
+        cost = prefill_cost(ModelShape("", vision, text), tokens)
+        assert cost.llm_attention_flops == flops
+        assert cost.kv_cache_bytes == 2 * 2 * text.kv_heads * text.head_dim * cached
+        wider = replace(text, sliding_window=text.sliding_window + 1)
+        if text is qwen4:
+            wider = replace(text, indexer_budget=text.indexer_budget + 1)
+        assert prefill_cost(ModelShape("", vision, wider), tokens).llm_attention_flops > flops
 
 
 def test_compare_takes_selections_and_counts() -> None:
@@ -271,6 +334,7 @@ def test_several_images_share_the_text_model_but_not_the_tower() -> None:
     ("name", "billions"),
     # Sizes on the models' cards: parameters, in 10**9. Qwen3.5's cards also count layers for the prediction of several
     # tokens, which transformers leaves out: those are the sizes of the language model alone, from published GGUF files.
+    # Qwen3.8-Flash-Next: 125 and 51 of n-grams, in whole numbers.
     [
         ("Qwen3-VL-2B", 2.1),
         ("Qwen3-VL-4B", 4.4),
@@ -287,6 +351,8 @@ def test_several_images_share_the_text_model_but_not_the_tower() -> None:
         ("Qwen2-VL-2B", 2.2),
         ("Qwen2-VL-7B", 8.3),
         ("Qwen2-VL-72B", 73.4),
+        ("Qwen3.8-Flash-Next", 176),
+        ("North-Micro-Vision", 2.48),
         ("GLM-4.1V-9B", 10.29),
         ("GLM-4.5V", 107.71),
         ("GLM-OCR", 0.9),
@@ -297,8 +363,12 @@ def test_known_models_have_the_published_number_of_parameters(name: str, billion
     from transformers import CONFIG_MAPPING, AutoModelForImageTextToText
 
     config = json.loads(json.dumps(KNOWN_MODELS[name]))
-    tied = name in ("Qwen3-VL-2B", "Qwen3-VL-4B", "Qwen2.5-VL-3B", "Qwen2-VL-2B")
-    rope = {"rope_type": "default", "rope_theta": 5e6, "mrope_section": [24, 20, 20]}
+    tied = name in ("Qwen3-VL-2B", "Qwen3-VL-4B", "Qwen2.5-VL-3B", "Qwen2-VL-2B", "North-Micro-Vision")
+    rope: dict[str, Any] = {"rope_type": "default", "rope_theta": 5e6, "mrope_section": [24, 20, 20]}
+    if name.startswith("Qwen3.8"):
+        rope |= {"mrope_section": [11, 11, 10], "partial_rotary_factor": 0.25}
+    if name == "North-Micro-Vision":
+        rope = {"sliding_attention": rope, "full_attention": None}
     text = config.pop("text_config", None) or {k: v for k, v in config.items() if isinstance(v, int)}
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(
@@ -308,13 +378,13 @@ def test_known_models_have_the_published_number_of_parameters(name: str, billion
                 tie_word_embeddings=tied,
             )
         )
-    counted = model.base_model.language_model if name.startswith("Qwen3.5") else model
+    counted = model.base_model.language_model if name.startswith(("Qwen3.5", "Qwen3.8")) else model
     parameters = sum(p.numel() for p in counted.parameters())
     if name == "GLM-OCR":  # a tower of 0.4 and a decoder of 0.5, embeddings and head left out
         parameters -= 2 * model.lm_head.weight.numel()
     if counted is not model:
         parameters += model.lm_head.weight.numel()
-    assert abs(parameters / 1e9 - billions) < 0.05
+    assert abs(parameters / 1e9 - billions) < (1 if isinstance(billions, int) else 0.05)
     assert ModelShape.from_config(model.config) == ModelShape.from_config(name)
 
 

@@ -55,6 +55,11 @@ _GLM = {
 }
 del _GLM["min_pixels"], _GLM["max_pixels"]
 _GLM46V = {**_GLM, "image_processor_type": "Glm46VImageProcessor", "processor_class": "Glm46VProcessor"}
+_COMPASS = {
+    **_QWEN3,
+    "size": {"longest_edge": 3868706, "shortest_edge": 16384},
+    "image_processor_type": "CohereCompassImageProcessor",
+}
 PUBLISHED = {
     "qwen2_vl": _QWEN2,
     "qwen2_5_vl": _QWEN2,
@@ -62,6 +67,8 @@ PUBLISHED = {
     "qwen3_vl_moe": _QWEN3,
     "qwen3_5": _QWEN3,
     "qwen3_5_moe": _QWEN3,
+    "qwen4_exp": _QWEN3,
+    "cohere_compass": _COMPASS,
     "glm4v": _GLM,
     "glm46v": _GLM46V,
     "glm4v_moe": _GLM,
@@ -113,6 +120,7 @@ def tiny(family: Family, folder: Path) -> None:
     layers = model.base_model.language_model.layers
     assert any(hasattr(layer, "linear_attn") for layer in layers) == family.recurrent
     assert any(hasattr(layer.mlp, "experts") for layer in layers) == family.experts
+    assert ("sliding_attention" in (getattr(text, "layer_types", None) or ())) == family.sliding
 
 
 def cost(family: Family, folder: Path) -> None:

@@ -2,7 +2,8 @@
 
 It shares nothing with :mod:`.encode` and :mod:`.positions`: the vision tower is spelled out layer by layer with a
 dense attention mask, positions are counted in a loop, and the language model runs over the *full* sequence with the
-dropped tokens masked out (recurrent families, which cannot mask, run over the kept tokens alone).
+dropped tokens masked out (families with recurrent layers, which cannot mask, or with a sliding window, in which
+dropped tokens are none, run over the kept tokens alone).
 """
 
 from __future__ import annotations
@@ -169,19 +170,22 @@ def logits(model: Any, inputs: FullInputs, features: tuple[list[Tensor], list[Te
     extra: dict[str, Any] = {}
     if deep:
         extra["deepstack_visual_embeds"] = deep
-    if family_of(config.model_type).recurrent:
-        embeds, where = embeds[~dropped], where[:, ~dropped]
+    family = family_of(config.model_type)
+    if family.recurrent or family.sliding:
+        ids, embeds, visual, where = ids[~dropped], embeds[~dropped], visual[~dropped], where[:, ~dropped]
     else:
         extra["attention_mask"] = (~dropped).long()[None]
-        if deep:
-            extra["visual_pos_masks"] = visual[None]
+    if deep:
+        extra["visual_pos_masks"] = visual[None]
+    if getattr(config.text_config, "ple_layer_ids", None):  # Qwen4-Exp reads n-grams of tokens
+        extra["ple_input_ids"] = ids[None]
     hidden = base.language_model(
         inputs_embeds=embeds[None], position_ids=where[:, None], use_cache=False, **extra
     ).last_hidden_state[0]
     if "attention_mask" in extra:
         hidden = hidden[~dropped]
     result: Tensor = model.lm_head(hidden)
-    return result
+    return result * (getattr(model, "logit_scale", None) or 1)
 
 
 @torch.no_grad()

@@ -76,6 +76,8 @@ def tiny_config(model_type: str, tokenizer: PreTrainedTokenizerFast) -> Any:
     }
     rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 2, 2]}
     own = family.tiny.get("text_config", {})
+    own_rope = own.get("rope_parameters", {})
+    by_layer = "full_attention" in own_rope
     config_class: Any = CONFIG_MAPPING[model_type]
     # Families name the tokens around an image in one of two ways.
     named = {"image": tokens.image, "video": tokens.video}
@@ -84,7 +86,7 @@ def tiny_config(model_type: str, tokenizer: PreTrainedTokenizerFast) -> Any:
     ids = {f"{name}_token_id": token_id(token) for name, token in named.items()}
     return config_class(
         vision_config={**vision, **family.tiny.get("vision_config", {})},
-        text_config={**text, **own, "rope_parameters": {**rope, **own.get("rope_parameters", {})}},
+        text_config={**text, **own, "rope_parameters": own_rope if by_layer else {**rope, **own_rope}},
         tie_word_embeddings=False,
         **{name: value for name, value in ids.items() if hasattr(config_class, name)},
     )

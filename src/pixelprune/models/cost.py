@@ -109,13 +109,19 @@ def prefill_cost(shape: ModelShape, blocks: Blocks | list[Blocks], text_tokens: 
       once.
     - attention: causal, so token t meets t others: ``4 * heads * head_dim * n * (n + 1) / 2`` per full layer, half of
       what a kernel that computes the masked half does.
+      Over the last w tokens alone, or over the w that Qwen4-Exp's indexer selects, a token meets min(t, w).
     - linear attention (gated delta rule, Qwen3.5) with k key and v value channels in all: projections
       ``h * (2k + v) + h * v + 2 * h * value_heads + v * h``, convolution ``kernel * (2k + v)``, and a state of key_dim
       by value_dim per value head that is read for the prediction, updated, and read for the output:
       ``3 * key_dim * value_dim`` per head. Kernels that work in chunks do more.
+    - Qwen4-Exp, s streams of the residual: two mixers of rank r per layer and one at the end, ``2 * s * h * r`` each,
+      and ``s**2 * h`` to write back; a layer with n-gram features of width e, ``(s + 1) * h * e`` and a convolution
+      ``kernel * s * h``; the indexer's projection ``h * (heads + keys) * dim``, and ``2 * heads * dim`` per query and
+      pooled key, of which token t sees t over the pool's size.
 
-    KV cache: ``2 * n * kv_heads * head_dim * dtype_bytes`` per full-attention layer. The state of linear attention
-    does not grow with n and is left out.
+    KV cache: ``2 * n * kv_heads * head_dim * dtype_bytes`` per full-attention layer, and with at most w for n per
+    layer with a window of w. The state of linear attention, which does not grow with n, and an indexer's keys are
+    left out.
 
     Args:
         shape: the model.
@@ -140,10 +146,9 @@ def prefill_cost(shape: ModelShape, blocks: Blocks | list[Blocks], text_tokens: 
         llm_linear_flops=2 * tokens * _llm_weights_per_token(text) + 2 * text.hidden * text.vocab,
         llm_attention_flops=_llm_attention(text, tokens),
         kv_cache_bytes=2
-        * tokens
+        * (tokens * text.full_attention_layers + min(tokens, text.sliding_window) * text.sliding_layers)
         * text.kv_heads
         * text.head_dim
-        * text.full_attention_layers
         * _count(dtype_bytes, "dtype_bytes", 1),
     )
 
@@ -220,18 +225,38 @@ def _llm_weights_per_token(text: TextShape) -> int:
     linear = h * mixed + 2 * h * values + 2 * h * text.linear_value_heads + text.linear_conv_kernel * mixed
     experts = h * text.experts + 3 * h * text.moe_intermediate * text.experts_per_token
     shared = 3 * h * text.shared_intermediate + text.shared_gate * h
+    attending = text.full_attention_layers + text.sliding_layers
+    streams, mixers = text.residual_streams, 2 * text.layers + 1
+    residual = mixers * 2 * streams * h * text.residual_rank + (mixers - 1) * streams * streams * h
+    ngrams = (streams + 1) * h * text.ngram_width + text.ngram_kernel * streams * h
+    indexer = h * (text.indexer_heads + text.indexer_keys) * text.indexer_dim
     return (
-        text.full_attention_layers * attention
-        + (text.layers - text.full_attention_layers) * linear
+        attending * attention
+        + (text.layers - attending) * linear
+        + (residual if streams > 1 else 0)
+        + text.ngram_layers * ngrams
+        + text.full_attention_layers * indexer
         + (text.layers - text.moe_layers) * 3 * h * text.intermediate
         + text.moe_layers * (experts + shared)
     )
 
 
 def _llm_attention(text: TextShape, tokens: int) -> int:
-    causal = 2 * tokens * (tokens + 1) * text.heads * text.head_dim
+    per_pair = 4 * text.heads * text.head_dim
+    full = per_pair * _pairs(tokens, text.indexer_budget or tokens)
+    if text.indexer_pool:
+        pooled = sum(seen // text.indexer_pool for seen in range(1, tokens + 1))
+        full += 2 * text.indexer_heads * text.indexer_dim * pooled
+    sliding = per_pair * _pairs(tokens, text.sliding_window)
     state = 6 * text.linear_key_dim * text.linear_value_dim * text.linear_value_heads
-    return text.full_attention_layers * causal + (text.layers - text.full_attention_layers) * state * tokens
+    recurrent = text.layers - text.full_attention_layers - text.sliding_layers
+    return text.full_attention_layers * full + text.sliding_layers * sliding + recurrent * state * tokens
+
+
+def _pairs(tokens: int, most: int) -> int:
+    """Sum over tokens t = 1 .. n of min(t, most): pairs of a causal attention that meets at most so many."""
+    near = min(tokens, most)
+    return near * (near + 1) // 2 + (tokens - near) * most
 
 
 def _layout(image: Blocks) -> tuple[int, NDArray[np.bool_] | None]:

@@ -100,6 +100,7 @@ class Family:
         windowed: the tower attends within windows in most layers.
         deepstack: the tower hands features of its inner layers to the language model's first layers.
         recurrent: the language model has recurrent (linear attention) layers, which cannot mask tokens out.
+        sliding: the language model has layers that attend within a window of tokens, of which dropped ones are none.
         experts: the language model is a mixture of experts.
         tower_width, tower_mlp, tower_output: keys of the vision config for the tower's width, that of its MLP, and
             that of its features.
@@ -123,6 +124,7 @@ class Family:
     windowed: bool = False
     deepstack: bool = False
     recurrent: bool = False
+    sliding: bool = False
     experts: bool = False
     tower_width: str = "hidden_size"
     tower_mlp: str = "intermediate_size"

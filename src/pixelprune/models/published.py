@@ -1,7 +1,8 @@
 """Configs of well-known models by name, reduced to what the cost model needs, for use without a network.
 
-Sources: ``config.json`` of the Hugging Face repositories ``Qwen/NAME-Instruct`` and ``zai-org/NAME``; for Qwen3.5 the
-card of ``Qwen/NAME`` and the defaults of transformers' configuration classes. The tests compare the numbers of
+Sources: ``config.json`` of the Hugging Face repositories ``Qwen/NAME-Instruct``, ``zai-org/NAME`` and
+``CohereLabs/NAME-Instruct``; for Qwen3.5 and Qwen3.8 the card of ``Qwen/NAME`` and the defaults of transformers'
+configuration classes. The tests compare the numbers of
 parameters that follow with the published ones.
 """
 
@@ -100,6 +101,36 @@ _GLM_45V = {
     "vision_config": {"out_hidden_size": 4096, "intermediate_size": 10944},
 }
 
+_FLASH_NEXT = {
+    "model_type": "qwen4_exp",
+    "text_config": {
+        "num_hidden_layers": 48,
+        "hidden_size": 2560,
+        "num_attention_heads": 24,
+        "num_key_value_heads": 2,
+        "vocab_size": 248320,
+        "linear_num_value_heads": 48,
+        "shared_expert_intermediate_size": 640,
+        **_experts(512, 10, 640),
+        "ple_layer_ids": [2],
+        "eos_token_id": 248044,
+        "indexer_n_heads": 4,
+        "indexer_kv_heads": 1,
+        "indexer_head_dim": 128,
+        "indexer_budget": 2048,
+        "indexer_compress_ratio": 4,
+    },
+    "vision_config": {"out_hidden_size": 2560},
+}
+_NORTH_MICRO_VISION = {
+    "model_type": "cohere_compass",
+    "text_config": {
+        **_qwen2(28, 2048, 6144, 16, 8, 262144),
+        "layer_types": ["sliding_attention", "sliding_attention", "sliding_attention", "full_attention"] * 7,
+    },
+    "vision_config": {"out_hidden_size": 2048},
+}
+
 KNOWN_MODELS: dict[str, dict[str, Any]] = {
     "Qwen3-VL-2B": _qwen3_vl(28, 2048, 6144, 16, _SMALL_TOWER),
     "Qwen3-VL-4B": _qwen3_vl(36, 2560, 9728, 32, _SMALL_TOWER),
@@ -116,6 +147,8 @@ KNOWN_MODELS: dict[str, dict[str, Any]] = {
     "Qwen2-VL-2B": _qwen2_vl(28, 1536, 8960, 12, 2, 151936),
     "Qwen2-VL-7B": _qwen2_vl(28, 3584, 18944, 28, 4, 152064),
     "Qwen2-VL-72B": _qwen2_vl(80, 8192, 29568, 64, 8, 152064),
+    "Qwen3.8-Flash-Next": _FLASH_NEXT,
+    "North-Micro-Vision": _NORTH_MICRO_VISION,
     "GLM-4.1V-9B": _glm("glm4v", 40, 4096, 13696, 32, 2, 151552),
     "GLM-4.6V-Flash": _glm("glm4v", 40, 4096, 13696, 32, 2, 151552),
     "GLM-4.5V": _GLM_45V,

@@ -42,6 +42,26 @@ _TINY_LINEAR_TEXT = {
     "linear_value_head_dim": 16,
     "rope_parameters": {"mrope_interleaved": True, "partial_rotary_factor": 1.0},
 }
+_TINY_QWEN4_TEXT = {
+    **_TINY_LINEAR_TEXT,
+    **_TINY_EXPERTS,
+    "shared_expert_intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "layer_types": ["linear_attention", "indexed_attention"],
+    "hc_count": 2,
+    "hc_lowrank": 16,
+    "ple_layer_ids": [1],
+    "ple_embed_dim": 64,
+    "heads_per_ngram": 2,
+    "ngram_vocab_size_base": 64,
+    "make_ngram_vocab_size_divisible_by": 8,
+    "split_ngram_parts": 4,
+    "indexer_n_heads": 2,
+    "indexer_kv_heads": 1,
+    "indexer_head_dim": 16,
+    "indexer_budget": 64,
+    "indexer_compress_ratio": 4,
+}
 
 
 def _like_qwen3_vl(model: str, info: str) -> VllmClasses:
@@ -158,5 +178,25 @@ QWEN = (
             "text_config": {**_TINY_LINEAR_TEXT, **_TINY_EXPERTS, "shared_expert_intermediate_size": 64},
         },
         vllm=_like_qwen3_vl("qwen3_5:Qwen3_5MoeForConditionalGeneration", "qwen3_5:Qwen3_5MoeProcessingInfo"),
+    ),
+    Family(
+        model_type="qwen4_exp",
+        name="Qwen4-Exp",
+        hub_names=r"qwen3\.8-flash-next",
+        processor="Qwen3VLProcessor",
+        images=_QWEN3_IMAGES,
+        interpolated=True,
+        recurrent=True,
+        experts=True,
+        vision=_QWEN3_VISION,
+        text={
+            **_LINEAR_TEXT,
+            "shared_expert_intermediate_size": 512,
+            "hc_count": 4,
+            "hc_lowrank": 320,
+            "ple_conv_kernel_size": 4,
+        },
+        tiny={"vision_config": _TINY_QWEN3_TOWER, "text_config": _TINY_QWEN4_TEXT},
+        without_vllm="vLLM 0.32 has no such model",
     ),
 )

@@ -8,12 +8,13 @@ from __future__ import annotations
 import re
 
 from ..errors import UnsupportedModelError
+from .cohere import COHERE
 from .family import Family
 from .glm import GLM
 from .qwen import QWEN
 
 #: The rows by ``model_type``.
-FAMILIES: dict[str, Family] = {family.model_type: family for family in (*QWEN, *GLM)}
+FAMILIES: dict[str, Family] = {family.model_type: family for family in (*QWEN, *GLM, *COHERE)}
 
 
 def family_of(model_type: str | None) -> Family:

@@ -53,6 +53,7 @@ IMAGE_PROCESSORS = {
     "Qwen2VLImageProcessor": _QWEN,
     "Glm4vImageProcessor": _GLM,
     "Glm46VImageProcessor": _GLM,
+    "CohereCompassImageProcessor": _QWEN,
 }
 
 

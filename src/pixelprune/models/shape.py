@@ -47,7 +47,7 @@ class VisionShape:
 
 @dataclass(frozen=True)
 class TextShape:
-    """The text model. Layers without full attention are linear attention (gated delta rule)."""
+    """The text model. Layers with neither full nor sliding attention are linear attention (gated delta rule)."""
 
     layers: int
     hidden: int
@@ -71,6 +71,22 @@ class TextShape:
     linear_key_dim: int = 0
     linear_value_dim: int = 0
     linear_conv_kernel: int = 0
+    #: Layers in which a token meets the last ``sliding_window`` tokens only.
+    sliding_layers: int = 0
+    sliding_window: int = 0
+    #: Qwen4-Exp: streams of the residual and rank of their mixers; layers with features of n-grams, their width and
+    #: the kernel of their convolution; and, in full-attention layers, heads of queries and keys of the indexer, their
+    #: width, tokens whose keys it pools, and the tokens that it selects for each query.
+    residual_streams: int = 1
+    residual_rank: int = 0
+    ngram_layers: int = 0
+    ngram_width: int = 0
+    ngram_kernel: int = 0
+    indexer_heads: int = 0
+    indexer_keys: int = 0
+    indexer_dim: int = 0
+    indexer_pool: int = 0
+    indexer_budget: int = 0
 
 
 @dataclass(frozen=True)
@@ -150,6 +166,8 @@ def _text_shape(family: Family, config: Mapping[str, Any]) -> TextShape:
     if config.get("use_sliding_window"):
         raise UnsupportedModelError("no cost model for a text model with sliding window attention; use_sliding_window")
     moe = _moe(family, config, layers) if family.experts else {}
+    kinds = config.get("layer_types") or ()
+    sliding = sum(kind == "sliding_attention" for kind in kinds) if family.sliding else 0
     return TextShape(
         layers=layers,
         hidden=hidden,
@@ -159,11 +177,14 @@ def _text_shape(family: Family, config: Mapping[str, Any]) -> TextShape:
         kv_heads=_whole(config, "num_key_value_heads", heads),
         head_dim=_whole(config, "head_dim", hidden // heads),
         vocab=_whole(config, "vocab_size"),
-        full_attention_layers=_full_layers(config, layers) if family.recurrent else layers,
+        full_attention_layers=_full_layers(config, layers) if family.recurrent else layers - sliding,
         # The models with recurrent layers gate the attention of the others.
         gated_attention=family.recurrent,
         **moe,
         **(_linear_attention(config) if family.recurrent else {}),
+        sliding_layers=sliding,
+        sliding_window=_whole(config, "sliding_window") if sliding else 0,
+        **(_qwen4(config, hidden) if "hc_count" in family.text else {}),
     )
 
 
@@ -201,9 +222,26 @@ def _linear_attention(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _qwen4(config: Mapping[str, Any], hidden: int) -> dict[str, Any]:
+    shape = {"residual_streams": _whole(config, "hc_count"), "residual_rank": _whole(config, "hc_lowrank")}
+    if config.get("ple_layer_ids"):
+        shape |= {
+            "ngram_layers": len(set(config["ple_layer_ids"])),
+            "ngram_width": _whole(config, "ple_embed_dim", hidden),
+            "ngram_kernel": _whole(config, "ple_conv_kernel_size"),
+        }
+    if config.get("indexer_n_heads"):
+        names = ("n_heads", "kv_heads", "head_dim", "compress_ratio", "budget")
+        fields = ("heads", "keys", "dim", "pool", "budget")
+        shape |= {
+            f"indexer_{field}": _whole(config, f"indexer_{name}") for field, name in zip(fields, names, strict=True)
+        }
+    return shape
+
+
 def _full_layers(config: Mapping[str, Any], layers: int) -> int:
     if config.get("layer_types"):
-        return sum(kind == "full_attention" for kind in config["layer_types"])
+        return sum(kind in ("full_attention", "indexed_attention") for kind in config["layer_types"])
     return layers // _whole(config, "full_attention_interval")
 
 

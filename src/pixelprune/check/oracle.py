@@ -170,8 +170,7 @@ def logits(model: Any, inputs: FullInputs, features: tuple[list[Tensor], list[Te
     extra: dict[str, Any] = {}
     if deep:
         extra["deepstack_visual_embeds"] = deep
-    family = family_of(config.model_type)
-    if family.recurrent or family.sliding:
+    if family_of(config.model_type).masking_differs:
         ids, embeds, visual, where = ids[~dropped], embeds[~dropped], visual[~dropped], where[:, ~dropped]
     else:
         extra["attention_mask"] = (~dropped).long()[None]

@@ -37,7 +37,8 @@ COHERE = (
             },
             "text_config": {
                 "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
-                "logit_scale": 0.25,
+                "sliding_window": 96,
+                "logit_scale": 0.5,
                 "rope_parameters": {
                     "sliding_attention": {
                         "rope_type": "default",

@@ -136,3 +136,8 @@ class Family:
     tiny: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False, repr=False)
     vllm: VllmClasses | None = None
     without_vllm: str = ""
+
+    @property
+    def masking_differs(self) -> bool:
+        """Whether a masked token is not as a missing one: a recurrent state reads it, and a window counts it."""
+        return self.recurrent or self.sliding

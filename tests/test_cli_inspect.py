@@ -103,6 +103,7 @@ def test_numbers_are_those_of_the_library(options, spec, config):
             "references": [],
             "distinct": distinct_ratio(pixels, spec.block_size),
             "level": selection.level,
+            "metric": selection.metric,
             "overlay": None,
             "warning": None,
         }
@@ -178,12 +179,14 @@ def test_table_fits_the_terminal(tmp_path):
 
 
 def test_a_budget_that_loses_content_warns():
-    """450 blocks take level 1 of a form, and so high a level of a dashboard that its text goes."""
+    """450 blocks take level 1 of a form, and so much of a dashboard that text goes; the level is then one of mae."""
     done = run("inspect", FORM, DASHBOARD, "--max-tokens", 450, warns=True)
     form, dashboard = inspect_json(FORM, DASHBOARD, "--max-tokens", 450)["images"]
     assert form["level"] == 1 and form["warning"] is None
-    assert dashboard["level"] > 12 and done.stderr == f"pixelprune: {DASHBOARD}: {dashboard['warning']}\n"
-    assert f"blocks that differ by up to {dashboard['level']} of 255 levels are dropped" in dashboard["warning"]
+    assert form["metric"] == "max" and dashboard["metric"] == "mae"
+    assert done.stderr == f"pixelprune: {DASHBOARD}: {dashboard['warning']}\n"
+    assert f"took threshold {dashboard['level'] / 255:.2g} of mae: what differs by no more" in dashboard["warning"]
+    assert f" {dashboard['level']} mae\n" in done.stdout
     (asked,) = inspect_json(DASHBOARD, "--max-tokens", 450, "--threshold", 0.5)["images"]
     assert asked["warning"] is None, "control: a threshold that was asked for"
 

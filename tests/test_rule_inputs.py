@@ -59,7 +59,7 @@ LAYOUTS = {
 
 def same(a, b):
     choices_equal = np.array_equal(a.row_predictors, b.row_predictors)  # of None and None, too
-    return np.array_equal(a.source, b.source) and a.level == b.level and choices_equal
+    return np.array_equal(a.source, b.source) and (a.level, a.metric) == (b.level, b.metric) and choices_equal
 
 
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
@@ -109,15 +109,27 @@ def counted_walks(monkeypatch):
     return limits
 
 
-def halved(fits, first):
+def halved(fits, first, last):
     """The slow twin of the search, over what fits by level: a level that fits, and the level below does not."""
-    low, high = first, 255
-    if fits[low]:
-        return low
+    if fits[first] or not fits[last]:
+        return first if fits[first] else None
+    low, high = first, last
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if fits[middle] else (middle, high)
     return high
+
+
+def searched(fits, metric, first):
+    """The slow twin of the order of metrics: levels of max up to 12, or the configured one, and then those of mae."""
+    if metric != "max":
+        return metric, halved(fits[metric], first, 255)
+    level = halved(fits["max"], first, max(first, 12))
+    return ("mae", halved(fits["mae"], 1, 255)) if level is None else ("max", level)
+
+
+def falls(counts):
+    return counts == sorted(counts, reverse=True)
 
 
 @settings(max_examples=40, deadline=None)
@@ -129,27 +141,70 @@ def halved(fits, first):
     anchored=st.booleans(),
 )
 def test_a_budget_finds_a_level_that_fits_above_one_that_does_not(drawn, method, metric, threshold, anchored):
-    """All levels are tried here; where counts fall with the level, the level found is the lowest that fits."""
+    """All levels are tried here; where counts fall with the level, the level found is the lowest that fits, and what is
+    kept falls with the budget."""
     image, size = drawn
     config = PruneConfig(method, metric, threshold, anchored)
     # 0.02 is 5.1 levels: level 5 for the metric that has levels, not enough for the others.
     first = config.level if metric == "max" else math.ceil(threshold * 255)
-    by_level = {
-        level: select(image, config.replace(threshold=level / 255), block_size=size) for level in range(first, 256)
+    at_levels = {
+        name: {
+            level: select(image, config.replace(metric=name, threshold=level / 255), block_size=size)
+            for level in range(256)
+        }
+        for name in {metric, "mae"}
     }
-    counts = [selection.num_kept for selection in by_level.values()]
-    for budget in range(1, counts[0] + 1):
-        fits = {level: selection.num_kept <= budget for level, selection in by_level.items()}
+    allowed = {name: range(first if name == metric else 1, 256) for name in at_levels}
+    monotone = all(falls([at_levels[name][n].num_kept for n in allowed[name]]) for name in at_levels)
+    kept = []
+    for budget in range(1, at_levels[metric][first].num_kept + 1):
+        fits = {name: {n: each.num_kept <= budget for n, each in found.items()} for name, found in at_levels.items()}
         with pytest.MonkeyPatch.context() as patch:
             walks = counted_walks(patch)
             selection = select(image, config.replace(max_tokens=budget), block_size=size)
-        assert len(walks) <= 10
+        assert len(walks) <= 12
         assert selection.num_kept <= budget
-        assert same(selection, by_level[selection.level])
-        assert selection.level == first or not fits[selection.level - 1]
-        assert selection.level == halved(fits, first)
-        if counts == sorted(counts, reverse=True):
-            assert selection.level == next(level for level in by_level if fits[level])
+        assert (selection.metric, selection.level) == searched(fits, metric, first)
+        assert same(selection, at_levels[selection.metric][selection.level])
+        lowest = allowed[selection.metric][0]
+        assert selection.level == lowest or not fits[selection.metric][selection.level - 1]
+        if monotone:
+            assert selection.level == next(n for n in allowed[selection.metric] if fits[selection.metric][n])
+        kept.append(selection.num_kept)
+    if monotone:
+        assert kept == sorted(kept)
+
+
+def page_in_black_and_white(rows=12, cols=8, size=16, seed=0):
+    """White blocks with 0 to 60 black pixels, so that each but the empty ones differs from all others."""
+    rng = np.random.default_rng(seed)
+    image = np.full((rows * size, cols * size, 3), 255, np.uint8)
+    for row in range(rows):
+        for col in range(cols):
+            ink = rng.permutation(size * size)[: rng.integers(0, 61)]
+            block = image[row * size : (row + 1) * size, col * size : (col + 1) * size]
+            block[ink // size, ink % size] = 0
+    return image
+
+
+@pytest.mark.parametrize("method", ["pred2d", "adaptive", "raster", "serpentine", "components"])
+def test_a_budget_of_a_page_in_black_and_white_drops_the_least_ink(method):
+    """As much as is needed and no more; by levels of max, all but one block would go at once."""
+    image = page_in_black_and_white()
+    exact = select(image, PruneConfig(method), block_size=16)
+    at_254, at_255 = (select(image, PruneConfig(method, threshold=n / 255), block_size=16) for n in (254, 255))
+    assert (at_254.num_kept, at_255.num_kept) == (exact.num_kept, 1), "control: nothing between all and one"
+    before = exact
+    for share in (0.9, 0.75, 0.5, 0.25):
+        budget = int(share * exact.num_kept)
+        selection = select(image, PruneConfig(method, max_tokens=budget), block_size=16)
+        assert 0.8 * budget <= selection.num_kept <= budget
+        assert selection.metric == "mae" and selection.level > before.level
+        error = np.abs(selection.reconstruct(image).astype(int) - image)
+        by_block = selection.blocks_of(error.astype(np.uint8)).mean((2, 3, 4))
+        assert by_block.max() <= selection.level, "no block is further from its reference"
+        assert error.max() == 255
+        before = selection
 
 
 @pytest.mark.parametrize("anchored", [True, False], ids=["anchored", "sliding"])
@@ -164,24 +219,27 @@ def test_a_budget_of_a_hostile_image_costs_few_walks(method, anchored, monkeypat
                 walks.clear()
                 config = PruneConfig(method, metric, threshold, anchored, max_tokens=budget)
                 assert select(image, config, block_size=8).num_kept <= budget
-                assert 1 <= len(walks) <= 10
+                assert 1 <= len(walks) <= 12
     walks.clear()
-    assert select(image, PruneConfig(method, anchored=anchored, max_tokens=63), block_size=8).level == 255
-    assert len(walks) == 10  # the most there can be
+    selection = select(image, PruneConfig(method, anchored=anchored, max_tokens=63), block_size=8)
+    assert selection.metric == "mae" and selection.level > 50
+    assert 10 <= len(walks) <= 12  # two of max, which has no level that fits, and a search over those of mae
 
 
-def test_the_level_found_need_not_be_the_lowest(examples):
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_level_found_need_not_be_the_lowest(examples, metric):
     """Counts can rise with the level, and then a lower level may fit too: what the documentation says of max_tokens."""
     image = examples["dashboard-4k.png"]
-    counts = [select(image, PruneConfig(threshold=level / 255)).num_kept for level in range(256)]
-    rises = [level for level in range(1, 256) if counts[level] > counts[level - 1]]
-    assert 0 < len(rises) < 256 * 0.2
+    top = 13 if metric == "max" else 256
+    counts = [select(image, PruneConfig(metric=metric, threshold=level / 255)).num_kept for level in range(top)]
+    rises = [level for level in range(1, top) if counts[level] > counts[level - 1]]
+    assert len(rises) < top * 0.2
     for rise in rises:
         budget = counts[rise - 1]
-        selection = select(image, PruneConfig(max_tokens=budget))
+        selection = select(image, PruneConfig(metric=metric, max_tokens=budget))
         lowest = next(level for level, count in enumerate(counts) if count <= budget)
         assert counts[selection.level] == selection.num_kept <= budget
-        assert selection.level == halved([count <= budget for count in counts], 0) >= lowest
+        assert selection.level == halved([count <= budget for count in counts], 0, top - 1) >= lowest
 
 
 def test_a_budget_that_is_roomy_changes_nothing(examples):

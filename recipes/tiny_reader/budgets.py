@@ -13,6 +13,7 @@ import argparse
 import json
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from pixelprune import PruneConfig, reader, select
+from pixelprune import PruneConfig, Selection, reader, select
+from pixelprune.core.budget import first_that_fits
 from pixelprune.models.resize import ResizeSpec
 
-from .evaluate import ANY_SIZE, load, sheet_of
+from .evaluate import load, sheet_of
 from .shared import Reading
 from .tasks import right
 
@@ -50,20 +52,41 @@ def bilevel(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.repeat(np.where(black, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
 
 
-def ways(pixels: NDArray[np.uint8], spec: ResizeSpec) -> Iterator[tuple[str, Image.Image, NDArray[np.int32] | None]]:
-    """Name, image, and the blocks that are kept of it (None for all)."""
-    image = Image.fromarray(pixels)
-    yield "whole", image, None
-    exact = select(pixels, PruneConfig(), block_size=spec.block_size)
-    yield "exact", image, exact.kept_indices
+@dataclass(frozen=True)
+class Way:
+    """One way to meet a budget: the blocks that are kept (None for all), or what resizes the page in the processor."""
+
+    name: str
+    kept: NDArray[np.int32] | None = None
+    sizes: dict[str, Any] = field(default_factory=dict)
+
+
+def ways(pixels: NDArray[np.uint8], block_size: int) -> Iterator[Way]:
+    """All ways, of a page as the model sees it."""
+    exact = select(pixels, PruneConfig(), block_size=block_size)
+    yield Way("whole")
+    yield Way("exact", exact.kept_indices)
     for share in SHARES:
         budget = max(1, int(share * exact.num_kept))
         for metric in METRICS:
-            config = PruneConfig(metric=metric, max_tokens=budget)  # type: ignore[arg-type]
-            yield f"{share:.0%}, {metric}", image, select(pixels, config, block_size=spec.block_size).kept_indices
-        area = spec.block_size**2
-        small = ResizeSpec(spec.patch_size, spec.merge_size, area, max(4, budget) * area).resize(image)
-        yield f"{share:.0%}, resized", Image.fromarray(small), None
+            yield Way(f"{share:.0%}, {metric}", _by_levels(pixels, metric, budget, block_size).kept_indices)
+        area = block_size**2
+        yield Way(
+            f"{share:.0%}, resized", None, {"size": {"shortest_edge": area, "longest_edge": max(4, budget) * area}}
+        )
+
+
+def _by_levels(pixels: NDArray[np.uint8], metric: str, budget: int, block_size: int) -> Selection:
+    """By the levels of one metric alone; ``max_tokens`` would change from max to mae."""
+
+    def attempt(level: int) -> Selection | None:
+        config = PruneConfig(metric=metric, threshold=level / 255)  # type: ignore[arg-type]
+        selection = select(pixels, config, block_size=block_size)
+        return selection if selection.num_kept <= budget else None
+
+    found = first_that_fits(0, 255, attempt)
+    assert found is not None  # at level 255 one block is kept
+    return found
 
 
 def score(number: int, questions: int, kind: str) -> list[dict[str, Any]]:
@@ -72,21 +95,22 @@ def score(number: int, questions: int, kind: str) -> list[dict[str, Any]]:
     model, processor = load(str(reader.path()))
     sheet, asked = sheet_of(number, SIDES, questions)
     spec = ResizeSpec.from_processor(processor.image_processor.to_dict())
-    pixels = spec.resize(sheet.image)
+    page, pixels = sheet.image, spec.resize(sheet.image)
     if kind == "bilevel":
         pixels = bilevel(pixels)
-    readings: dict[bytes, Reading] = {}
+        page = Image.fromarray(pixels)  # of whole blocks, so that the processor leaves it as it is
+    readings: dict[str, Reading] = {}
     results = []
-    for name, image, kept in ways(pixels, spec):
-        key = image.tobytes()
+    for way in ways(pixels, spec.block_size):
+        key = str(way.sizes)
         if key not in readings:
-            readings[key] = Reading(model, processor, image, [q.text for q in asked], **ANY_SIZE)
+            readings[key] = Reading(model, processor, page, [q.text for q in asked], **way.sizes)
         reading = readings[key]
-        blocks = np.arange(reading.rows * reading.columns, dtype=np.int32) if kept is None else kept
+        blocks = np.arange(reading.rows * reading.columns, dtype=np.int32) if way.kept is None else way.kept
         answers = reading.ask(blocks)
         results.append(
             {
-                "variant": name,
+                "variant": way.name,
                 "page": number,
                 "kept": len(blocks),
                 "total": reading.rows * reading.columns,

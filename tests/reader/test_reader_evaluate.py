@@ -10,7 +10,7 @@ import torch
 
 from pixelprune import PruneConfig
 from pixelprune import reader as bundled
-from recipes.tiny_reader import evaluate, table
+from recipes.tiny_reader import budgets, evaluate, table
 from recipes.tiny_reader.shared import Reading
 
 SIDES, QUESTIONS = (192, 288), 2
@@ -169,3 +169,20 @@ def test_what_is_timed_takes_turns_and_medians_count(monkeypatch) -> None:
     )
     kept = turns[:, 0].sum(0)
     assert [times[way.name]["timed_kept"] for way in ways] == pytest.approx((kept / kept[0]).tolist())
+
+
+def test_budgets_are_met_in_every_way_and_a_page_in_black_and_white_is_one(loaded) -> None:
+    results = budgets.score(0, 1, "bilevel")
+    by_name = {result["variant"]: result for result in results}
+    exact = by_name["exact"]["kept"]
+    assert by_name["whole"]["kept"] == by_name["whole"]["total"] > exact
+    for share in budgets.SHARES:
+        for way in (*budgets.METRICS, "resized"):
+            assert 1 <= by_name[f"{share:.0%}, {way}"]["kept"] <= max(4, share * exact)
+    # What levels of max leave of a page in black and white is what select has another metric for.
+    assert by_name["90%, max"]["kept"] == 1 < 0.7 * exact < by_name["90%, mae"]["kept"]
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    pixels[:16] //= 4
+    black_and_white = budgets.bilevel(pixels)
+    assert set(np.unique(black_and_white)) == {0, 255} and (black_and_white[:16] == 0).mean() > 0.9
+    assert len(np.unique(budgets.bilevel(np.full((32, 32, 3), 9, np.uint8)))) == 1

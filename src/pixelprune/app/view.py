@@ -148,7 +148,7 @@ def numbers_html(choice: Choice, view: View) -> str:
         ("lattice", "of them for the lattice alone", f"{selection.num_lattice:,}"),
         ("retained", "retained", f"{selection.retain_ratio:.1%}"),
         ("distinct", "distinct blocks", f"{view.distinct:.1%}"),
-        ("threshold", "threshold", f"{threshold_of(level):g} ({level} of 255 levels)"),
+        ("threshold", "threshold", f"{threshold_of(level):g} ({level} of 255 levels, {selection.metric})"),
         ("patches", "patches", f"{view.patches_kept:,} of {view.patches:,}"),
         ("tokens", f"tokens with {TEXT_TOKENS} of text", f"{pruned.tokens:,} of {full.tokens:,}"),
         ("prefill", f"prefill of {choice.model}, projected", f"{full.total_flops / pruned.total_flops:.2f}× less work"),
@@ -164,9 +164,10 @@ def numbers_html(choice: Choice, view: View) -> str:
 
 def curve_html(page: Page, choice: Choice, view: View) -> str:
     """Blocks kept against the threshold, with the point where the settings are."""
-    key = (choice.method, choice.metric, choice.lattice, choice.spec)
+    metric = view.selection.metric  # a budget may have taken another than was chosen
+    key = (choice.method, metric, choice.lattice, choice.spec)
     if key not in page.curves:
-        config = choice.config.replace(max_tokens=None)
+        config = choice.config.replace(metric=metric, max_tokens=None)
         pixels, block = page.pixels(choice.spec), choice.spec.block_size
         page.curves[key] = [
             (value, select(pixels, config.replace(threshold=value), block_size=block).retain_ratio)

@@ -145,7 +145,7 @@ def _table(rows: list[Row], names: list[str], columns: Columns) -> Table:
             f"{row.retained:.1%}",
             *([] if columns.sequence else [f"{row.distinct:.1%}"]),
             f"{row.milliseconds:.1f}",
-            *([str(row.level)] if columns.levels else []),
+            *([_level(row)] if columns.levels else []),
             *([_sources(row.references)] if columns.sequence else []),
         )
     return table
@@ -158,6 +158,11 @@ def _sources(references: list[Reference]) -> str:
     if others := order[_SOURCES_SHOWN:]:
         shown.append(f"{sum(each.blocks for each in others)} of others")
     return ", ".join(shown)
+
+
+def _level(row: Row) -> str:
+    """Where a budget took another metric than max, its levels mean something else."""
+    return str(row.level) if row.metric == "max" else f"{row.level} {row.metric}"
 
 
 def _display_names(rows: list[Row]) -> list[str]:

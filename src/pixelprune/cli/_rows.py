@@ -26,6 +26,7 @@ class Row:
     references: list[Reference]
     distinct: float
     level: int
+    metric: str
     milliseconds: float
     overlay: str | None
     warning: str | None

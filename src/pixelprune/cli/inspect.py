@@ -190,6 +190,7 @@ class _Meter:
             references=[Reference(number, blocks) for number, blocks in report.references.items()],
             distinct=distinct_ratio(pixels, self._spec.block_size),
             level=alone.level,
+            metric=alone.metric,
             milliseconds=milliseconds,
             overlay=None if self._overlays is None else self._overlays.save(name, self._draw(pixels, selected)),
             warning=budget_warning(alone, self._config),

@@ -23,7 +23,7 @@ REFERENCES: tuple[str, ...] = get_args(References)
 
 #: The version of the rules, part of every :attr:`PruneConfig.cache_key`. Raise it whenever any rule selects other
 #: blocks of any image than before: what a cache holds under the old keys is then not found.
-RULES_VERSION = 1
+RULES_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,10 @@ class PruneConfig:
             it means the level ``floor(255 * threshold)``.
         anchored: compare with the *reference* of a neighbour, the kept block that it is copied from, so that errors
             never add up. ``False`` compares raw neighbours.
-        max_tokens: keep at most this many blocks, at a higher 8-bit level than that of ``threshold`` if needed. The
-            level is found by halving, in at most 10 walks over the image: it fits and the level below does not. Kept
-            counts fall with the level but for small exceptions; without them it is the lowest level that fits.
+        max_tokens: keep at most this many blocks, at a higher 8-bit level than that of ``threshold`` if needed: of
+            ``max`` up to level 12 (0.05), the highest that was measured; if that keeps too many, at a level of ``mae``
+            from 1. The level is found by halving, in at most 12 walks over the image: it fits and the level below does
+            not. Kept counts fall with the level but for small exceptions; without them it is the lowest that fits.
         seed: for ``random`` only.
         lattice: also keep every block whose row and column are both multiples of this, so that dropped regions are
             sampled evenly: 2 or more; 0 keeps no more than the method does. It comes after the method, which selects

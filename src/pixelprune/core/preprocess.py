@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from .budget import budget_warning
+from .budget import RareWarning, budget_warning
 from .config import PruneConfig
 from .select import select
 from .selection import Selection
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     PixelsAndTable: TypeAlias = tuple[NDArray[np.uint8] | Tensor, NDArray[np.float32] | NDArray[np.uint8]]
 
 logger = logging.getLogger(__name__)
+_warn_of_budget = RareWarning(logger)
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class ImageReport:
         selection_ms: wall time of the selection in milliseconds; with references, of the row's over its images.
         warning: what a budget (``max_tokens``) dropped that should be seen, in a line; ``None`` if nothing.
         references: how many blocks each earlier image took the place of, by its number in the row.
+        metric: the distance between blocks that the threshold is of; with a budget perhaps not the configured one.
     """
 
     total: int
@@ -54,6 +56,7 @@ class ImageReport:
     lattice: int = 0
     warning: str | None = None
     references: Mapping[int, int] = field(default_factory=dict)
+    metric: str = "max"
 
     @property
     def alone(self) -> int:
@@ -145,9 +148,10 @@ def _reported(
         lattice=selection.num_lattice,
         warning=budget_warning(selection, config),
         references=references,
+        metric=selection.metric,
     )
     if report.warning is not None:
-        logger.warning("%s", report.warning)
+        _warn_of_budget(report.warning)
     return ImageSelection(selection, kept, report)
 
 

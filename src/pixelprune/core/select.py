@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BudgetError, ConfigError, ImageError
-from .budget import first_that_fits
+from .budget import within_budget
 from .config import PruneConfig, is_integer
 from .selection import Selection
 from .walk import UNLIMITED, Walk, numpy_walk
@@ -62,10 +62,11 @@ def select(
 
         walk = torch_walk(image, block_size)
     method = "pred2d" if config.method == "random" else config.method
-    source, choices, added, level = _within_budget(walk, method, config, image.shape[2] * block_size**2)
+    source, choices, added, used = _walked(walk, method, config, image.shape[2] * block_size**2)
     if config.method == "random":
         source, added = _random_source(source, config.seed), None
-    return Selection(source, block_size, level, choices if method == "adaptive" else None, added)
+    choices = choices if method == "adaptive" else None
+    return Selection(source, block_size, used.level, choices, added, used.metric)
 
 
 def _check(image: Any, block_size: int) -> None:
@@ -87,31 +88,31 @@ def _check(image: Any, block_size: int) -> None:
         )
 
 
-def _within_budget(walk: Walk, method: str, config: PruneConfig, values: int) -> tuple[Any, Any, Any, int]:
-    """Select at the configured threshold, or at a level from there that meets the budget.
+def _walked(walk: Walk, method: str, config: PruneConfig, values: int) -> tuple[Any, Any, Any, PruneConfig]:
+    """Select at the configured threshold, or at one that meets the budget.
 
     Returns:
-        The sources, the choices of the rows, the blocks that the lattice added, and the level.
+        The sources, the choices of the rows, the blocks that the lattice added, and the settings that were used.
     """
 
-    def run(level: float, budget: int) -> tuple[Any, Any, Any, int]:
-        limit = _limit(config.metric, level, values)
-        source, choices, kept = walk(method, config.metric, limit, config.anchored, budget)
-        if not config.lattice or kept > budget:
+    def run(used: PruneConfig, budget: int) -> tuple[Any, Any, Any, int]:
+        limit = _limit(used.metric, used.threshold * 255, values)
+        source, choices, kept = walk(method, used.metric, limit, used.anchored, budget)
+        if not used.lattice or kept > budget:
             return source, choices, None, kept
-        added = _add_lattice(source, config.lattice)
+        added = _add_lattice(source, used.lattice)
         return source, choices, added, kept + added.size
 
     if config.max_tokens is None:
-        source, choices, added, _ = run(config.threshold * 255, UNLIMITED)
-        return source, choices, added, config.level
+        source, choices, added, _ = run(config, UNLIMITED)
+        return source, choices, added, config
     budget = config.max_tokens
 
-    def within(level: int) -> tuple[Any, Any, Any, int] | None:
-        source, choices, added, kept = run(float(level), budget)
-        return (source, choices, added, level) if kept <= budget else None
+    def attempt(used: PruneConfig) -> tuple[Any, Any, Any, PruneConfig] | None:
+        source, choices, added, kept = run(used, budget)
+        return (source, choices, added, used) if kept <= budget else None
 
-    found = first_that_fits(config.first_level, within)
+    found = within_budget(config, attempt)
     # At level 255 all blocks are equal: one is kept besides the lattice, which was found to fit.
     assert found is not None
     return found

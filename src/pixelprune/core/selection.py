@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ImageError, SelectionError
-from .config import is_integer
+from .config import METRICS, Metric, is_integer
 
 #: The predictors among which ``adaptive`` chooses, by the number kept in :attr:`Selection.row_predictors`.
 ROW_PREDICTORS: tuple[str, ...] = ("pred2d", "left", "above", "pred2d-up")
@@ -39,6 +39,7 @@ class Selection:
             :data:`ROW_PREDICTORS`; a decoder needs it. ``None`` for the other methods.
         lattice_indices: int32 ``(num_lattice,)``: flat indices, ascending, of the kept blocks that only the lattice
             keeps; the method alone would have dropped them. ``None`` without a lattice.
+        metric: the distance between blocks that the level is of; with a budget perhaps not the configured one.
 
     Raises:
         SelectionError: an attribute has another form, or the reference of a block is not a kept block.
@@ -49,6 +50,7 @@ class Selection:
     level: int = 0
     row_predictors: NDArray[np.uint8] | None = None
     lattice_indices: NDArray[np.int32] | None = None
+    metric: Metric = "max"
 
     def __post_init__(self) -> None:
         source = _integers("source", self.source, 2, np.int32)
@@ -67,6 +69,8 @@ class Selection:
             raise SelectionError(f"block_size must be a whole number of at least 1; got {self.block_size!r}")
         if not is_integer(self.level) or not 0 <= self.level <= 255:
             raise SelectionError(f"level must be a whole number from 0 to 255; got {self.level!r}")
+        if self.metric not in METRICS:
+            raise SelectionError(f"metric must be one of {', '.join(METRICS)}; got {self.metric!r}")
         choices = self.row_predictors
         if choices is not None:
             choices = _integers("row_predictors", choices, 1, np.uint8)
@@ -83,7 +87,7 @@ class Selection:
                 raise SelectionError(
                     f"lattice_indices must be flat indices of kept blocks, ascending; got {str(lattice)[:80]}"
                 )
-        values = (source, int(self.block_size), int(self.level), choices, lattice)
+        values = (source, int(self.block_size), int(self.level), choices, lattice, str(self.metric))
         for field, value in zip(fields(self), values, strict=True):
             object.__setattr__(self, field.name, value)
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigError, ImageError
-from .budget import first_that_fits
+from .budget import within_budget
 from .config import PruneConfig, References, is_integer
 from .select import select
 from .selections import Selections, SequenceImage
@@ -153,26 +153,26 @@ def select_sequence(
         config = config.replace(references=references)
     images = list(images)
 
-    def run(level: int | None) -> Selections:
-        chosen = config if level is None else config.replace(threshold=level / 255, max_tokens=None)
-        selector = SequenceSelector(chosen, block_size=block_size)
+    def run(used: PruneConfig) -> Selections:
+        selector = SequenceSelector(used, block_size=block_size)
         selected = [selector.add(image) for image in images]
         return Selections(tuple(image.alone for image in selected), tuple(image.reference for image in selected))
 
     if max_sequence_tokens is None:
-        return run(None)
+        return run(config)
     if not is_integer(max_sequence_tokens) or max_sequence_tokens < 1:
         raise ConfigError(f"max_sequence_tokens must be a whole number of at least 1; got {max_sequence_tokens!r}")
 
-    def within(level: int) -> Selections | None:
-        tried = run(level)
+    def attempt(used: PruneConfig) -> Selections | None:
+        tried = run(used)
         return tried if tried.num_kept <= max_sequence_tokens else None
 
-    found = first_that_fits(config.first_level, within)
+    found = within_budget(config, attempt)
     if found is None:
+        least = run(config.replace(threshold=1, max_tokens=None)).num_kept
         raise ConfigError(
             f"max_sequence_tokens={max_sequence_tokens} is below what {len(images)} images keep at the highest "
-            f"threshold, {run(255).num_kept}; raise it, or send fewer images"
+            f"threshold, {least}; raise it, or send fewer images"
         )
     return found
 

@@ -88,11 +88,13 @@ def caption(selection: Selection, config: PruneConfig | None, shown_before: int 
     if selection.lattice_indices is not None:
         parts.append(f"{selection.num_lattice:,} for the lattice alone, framed in green")
     if config is None:
-        return [*parts, f"threshold level {selection.level}"]
-    # The level is what a search for max_tokens found; without one, the threshold as it was set.
-    threshold = float(config.threshold) if config.max_tokens is None else selection.level / 255
+        return [*parts, f"threshold level {selection.level} ({selection.metric})"]
+    # Level and metric are what a search for max_tokens found; without one, those that were set.
+    threshold, metric = float(config.threshold), config.metric
+    if config.max_tokens is not None:
+        threshold, metric = selection.level / 255, selection.metric
     parts.append(config.method)
-    parts.append("threshold 0" if threshold == 0 else f"threshold {threshold:.3g} ({config.metric})")
+    parts.append("threshold 0" if threshold == 0 else f"threshold {threshold:.3g} ({metric})")
     return parts if config.anchored else [*parts, "sliding"]
 
 

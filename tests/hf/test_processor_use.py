@@ -40,6 +40,8 @@ from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer
 
 from pixelprune import PruneConfig
 from pixelprune.check.tiny import build_tiny
+from pixelprune.core import preprocess
+from pixelprune.core.budget import RareWarning
 from pixelprune.errors import ConfigError, ImageError, PrunedInputError, UnsupportedModelError
 from pixelprune.hf import FAMILIES, ImageReport, PrunedProcessor
 from pixelprune.hf.kept import KEPT
@@ -329,8 +331,13 @@ def test_the_rule_is_compiled_when_a_processor_is_loaded(tmp_path: Path) -> None
     assert done.stdout.strip() == "[[0, 0], [1, 0], [1, 1]]"
 
 
-def test_a_budget_that_drops_content_warns(qwen3: Twins, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_budget_that_drops_content_warns(
+    qwen3: Twins, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In the report and in the log; a threshold that was asked for does not."""
+    monkeypatch.setattr(
+        preprocess, "_warn_of_budget", RareWarning(preprocess.logger)
+    )  # other tests may just have warned
     pruned = copy.deepcopy(qwen3.pruned)
     pruned.prune = PruneConfig(max_tokens=1)
     pruned(text=[ONE], images=[FORM])

@@ -337,7 +337,7 @@ def test_a_budget_that_drops_content_warns(
     """In the report and in the log; a threshold that was asked for does not."""
     monkeypatch.setattr(
         preprocess, "_warn_of_budget", RareWarning(preprocess.logger)
-    )  # other tests may just have warned
+    )
     pruned = copy.deepcopy(qwen3.pruned)
     pruned.prune = PruneConfig(max_tokens=1)
     pruned(text=[ONE], images=[FORM])

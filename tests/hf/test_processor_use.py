@@ -335,9 +335,7 @@ def test_a_budget_that_drops_content_warns(
     qwen3: Twins, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the report and in the log; a threshold that was asked for does not."""
-    monkeypatch.setattr(
-        preprocess, "_warn_of_budget", RareWarning(preprocess.logger)
-    )
+    monkeypatch.setattr(preprocess, "_warn_of_budget", RareWarning(preprocess.logger))
     pruned = copy.deepcopy(qwen3.pruned)
     pruned.prune = PruneConfig(max_tokens=1)
     pruned(text=[ONE], images=[FORM])

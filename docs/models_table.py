@@ -6,10 +6,12 @@ from pathlib import Path
 
 from pixelprune.models.family import Family
 from pixelprune.models.published import KNOWN_MODELS
+from pixelprune.models.refused import REFUSED
 from pixelprune.models.registry import FAMILIES
 from pixelprune.models.resize import ResizeSpec
 
 PAGE = Path(__file__).with_name("models.md")
+REFUSED_START, REFUSED_END = "<!-- The refused ones, too. -->\n", "<!-- End of the refused ones. -->\n"
 START, END = "<!-- The table is written by docs/models_table.py. -->\n", "<!-- End of the table. -->\n"
 
 
@@ -36,10 +38,20 @@ def table() -> str:
     return f"| {' | '.join(head)} |\n|{' --- |' * len(head)}\n" + "".join(row(family) for family in FAMILIES.values())
 
 
+def refused() -> str:
+    """A line for each reason, with the families that it is of."""
+    reasons: dict[str, list[str]] = {}
+    for model_type, reason in REFUSED.items():
+        reasons.setdefault(reason, []).append(f"`{model_type}`")
+    return "".join(f"- {', '.join(names)}: {reason}.\n" for reason, names in reasons.items())
+
+
 def written(page: str) -> str:
-    """The page with the table of now."""
-    before, rest = page.split(START)
-    return before + START + "\n" + table() + "\n" + END + rest.split(END)[1]
+    """The page with the tables of now."""
+    for start, end, text in ((START, END, table()), (REFUSED_START, REFUSED_END, refused())):
+        before, rest = page.split(start)
+        page = before + start + "\n" + text + "\n" + end + rest.split(end)[1]
+    return page
 
 
 if __name__ == "__main__":

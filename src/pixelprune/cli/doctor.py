@@ -83,6 +83,7 @@ def _check_hf(console: Console) -> bool:
 
         from ..check.selfcheck import TOLERANCE, check_family
         from ..hf.chat import quiet_libraries
+        from ..models.refused import REFUSED
         from ..models.registry import FAMILIES
     except Exception as error:
         _failed(console, "engine hf: cannot be imported", error)
@@ -92,9 +93,9 @@ def _check_hf(console: Console) -> bool:
     console.print(
         f"\nEngine hf: a tiny model of each family on pruned input, against a slow oracle.\n"
         f"Relative error of the logits: at most {TOLERANCE:.0e}; above it with wrong positions.\n"
-        f"  {'family':<12}  kept  answer    error  wrong positions   time"
+        f"  {'family':<{max(map(len, FAMILIES))}}  kept  answer    error  wrong positions   time"
     )
-    right = True
+    right, width = True, max(map(len, FAMILIES))
     for model_type in FAMILIES:
         try:
             result = check_family(model_type)
@@ -104,11 +105,11 @@ def _check_hf(console: Console) -> bool:
             continue
         right = right and result.passed
         console.print(
-            f"{_mark(result.passed)} {model_type:<12}  {result.retain_ratio:>4.0%}  "
+            f"{_mark(result.passed)} {model_type:<{width}}  {result.retain_ratio:>4.0%}  "
             f"{'same' if result.same_answer else 'OTHER':<6}  {result.difference:>7.0e}  {result.control:>15.0e}  "
             f"{result.seconds:>3.1f} s"
         )
-    console.print()
+    console.print(f"refused, for reasons in docs/models.md: {', '.join(REFUSED)}\n")
     return right
 
 

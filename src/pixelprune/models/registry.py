@@ -12,17 +12,21 @@ from .cohere import COHERE
 from .family import Family
 from .glm import GLM
 from .qwen import QWEN
+from .refused import REFUSED
 
 #: The rows by ``model_type``.
 FAMILIES: dict[str, Family] = {family.model_type: family for family in (*QWEN, *GLM, *COHERE)}
 
 
 def family_of(model_type: str | None) -> Family:
-    """The family registered for a ``model_type``; any other is refused with the list of those supported."""
+    """The family registered for a ``model_type``; any other is refused, with the reason where there is one, and the
+    list of those supported."""
     family = FAMILIES.get(model_type or "")
     if family is None:
+        reason = REFUSED.get(model_type or "")
+        because = f", because {reason}" if reason else ""
         raise UnsupportedModelError(
-            f"model_type {model_type!r} is not supported; supported are {', '.join(sorted(FAMILIES))}"
+            f"model_type {model_type!r} is not supported{because}; supported are {', '.join(sorted(FAMILIES))}"
         )
     return family
 

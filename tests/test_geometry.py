@@ -83,6 +83,13 @@ def test_expand(images: tuple[list[np.ndarray], list[int]], texts: list[int]) ->
     got, where = expand(np.array(ids), np.array(block), blocks, HOLE)
     assert got.tolist() == full and where.tolist() == at
     assert got[where].tolist() == ids
+    holes = [HOLE + number for number in range(len(kept))]
+    for place, index in enumerate(block):
+        if index >= 0:
+            ids[place] = holes[int(np.searchsorted(np.cumsum(blocks), index, side="right"))]
+    several, _ = expand(np.array(ids), np.array(block), blocks, holes)
+    assert np.bincount(several, minlength=HOLE + 9)[HOLE : HOLE + len(kept)].tolist() == blocks
+    assert several[where].tolist() == ids and np.where(several >= HOLE, HOLE, several).tolist() == full
     # Control: one block more in the first image moves all that follows.
     if len(kept) > 1 or texts[1]:
         moved = np.where(np.array(block) >= blocks[0], np.array(block) + 1, block)

@@ -19,7 +19,7 @@ from pixelprune.core.layout_torch import kept_patches_on_device
 from pixelprune.errors import ImageError
 from pixelprune.hf import pruned_image_processor
 from pixelprune.hf.image_processor import SELECTIONS
-from pixelprune.models.image_processor import _level_table
+from pixelprune.models.image_processor import level_table
 
 ARRAY = np.asarray(FORM)
 FILES = sorted(path.name for path in IMAGES.iterdir() if path.suffix in (".png", ".jpg"))
@@ -232,7 +232,7 @@ def test_the_layout_on_a_device(twins: Twins) -> None:
     """The torch twin of the compiled layout gives the same bits."""
     stock, _ = processors(twins)
     settings = {name: getattr(stock, name) for name in ("do_rescale", "rescale_factor", "do_normalize")}
-    table = _level_table(stock, 3, {**settings, "image_mean": stock.image_mean, "image_std": stock.image_std})
+    table = level_table(stock, 3, {**settings, "image_mean": stock.image_mean, "image_std": stock.image_std})
     assert table.shape == (3, 256) and (np.diff(table) > 0).all()
     pixels, blocks = np.array(noise(7 * twins.cell, 4 * twins.cell)), 28
     for kept in (range(28), range(0, 28, 3), [27], [0]):

@@ -2,7 +2,7 @@
 
 Everything here is arithmetic on flat indices, shared by the engines. A *block* is one token of the language model and
 ``unit = merge_size**2`` consecutive rows of patches. A *segment* is what a model
-places as one grid of blocks: an image.
+places as one grid of blocks: an image, or the frames of a video that share their tokens.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def kept_windows(
 
 
 def expand(
-    ids: NDArray[np.integer], block: NDArray[np.integer], sizes: Sequence[int], placeholder: int
+    ids: NDArray[np.integer], block: NDArray[np.integer], sizes: Sequence[int], placeholder: int | Sequence[int]
 ) -> tuple[Indices, Indices]:
     """The prompt as it would be with whole images.
 
@@ -77,12 +77,13 @@ def expand(
         block: per token the index of its block, counted over the blocks of the row's segments one after the other; -1
             on tokens that are no block. Ascending, with at least one block of each segment.
         sizes: blocks of each segment's full grid.
-        placeholder: token id of a block.
+        placeholder: token id of a block; one for each segment, where they differ.
 
     Returns:
         int64 ``(full length,)``, the token ids with every segment at its full count; and int64 ``(length,)``, where
         each given token is among them.
     """
+    counts = np.asarray(sizes, np.int64)
     ends = np.cumsum([0, *sizes])
     is_block = block >= 0
     segment = np.searchsorted(ends, block, side="right") - 1  # -1 for text
@@ -94,6 +95,9 @@ def expand(
     last = np.append(first[1:], True)[: len(first)]
     np.add.at(before, places[last] + 1, ends[owner[last] + 1] - indices[last] - 1)
     at = np.cumsum(before[:-1] + 1) - 1
-    full = np.full(len(ids) + int(before.sum()), placeholder, np.int64)
+    begins = at[places[first]] - (indices - ends[owner])[first]  # of each segment
+    segments = np.repeat(begins - ends[:-1], counts) + np.arange(ends[-1])
+    full = np.empty(len(ids) + int(before.sum()), np.int64)
+    full[segments] = np.repeat(np.broadcast_to(np.asarray(placeholder, np.int64), counts.shape), counts)
     full[at] = ids
     return full, at

@@ -33,7 +33,8 @@ def select(
 
     Args:
         image: uint8 ``(H, W, 3)`` or ``(H, W, 1)``, H and W multiples of ``block_size``: the image exactly as the
-            model's image processor resizes it. A torch tensor is processed where it lies.
+            model's image processor resizes it. A torch tensor is processed where it lies. Two frames of a video that
+            share their tokens are one image of 6 or 2 channels, the frames side by side within each channel.
         config: the settings; ``PruneConfig()`` if omitted: exact ``pred2d``.
         block_size: side of a block in pixels, ``patch_size * merge_size`` of the model: 32 for Qwen3-VL, 28 for
             Qwen2-VL and Qwen2.5-VL.
@@ -79,7 +80,7 @@ def _check(image: Any, block_size: int) -> None:
             f"image must be uint8, as the image processor resizes it and before normalisation; got {image.dtype}"
         )
     shape = tuple(image.shape)
-    if len(shape) != 3 or shape[2] not in (1, 3):
+    if len(shape) != 3 or shape[2] not in (1, 3, 2, 6):
         raise ImageError(f"image must be (H, W, 3) or (H, W, 1), channels last; got shape {shape}")
     if 0 in shape or shape[0] % int(block_size) or shape[1] % int(block_size):
         raise ImageError(

@@ -19,9 +19,8 @@ from ..errors import PrunedInputError, UnsupportedModelError
 from ..models.family import Family
 from ..models.registry import family_of
 from .compat import check_model
-from .encode import encode_kept
-from .kept import KEPT, KeptImage, read_kept
-from .positions import pruned_positions
+from .inputs import place, pruned_vision, read_vision
+from .kept import KEPT
 from .verify import verify_tower
 
 M = TypeVar("M", bound=nn.Module)
@@ -105,8 +104,8 @@ def _encode_before_forward(base: Any, args: tuple[Any, ...], kwargs: dict[str, A
     call = _with_one_cache_name({**dict(zip(names, args, strict=False)), **kwargs}, names)
     kept: Any = call.pop(KEPT, None)
     input_ids: Any = call.get("input_ids")
-    images = _pruned_images(base, call, input_ids, kept)
-    if images is None:
+    vision = pruned_vision(base, call, input_ids, kept)
+    if vision is None:
         return None if call.keys() == kwargs.keys() else ((), call)
     if call.get("position_ids") is None:
         if _cached(call):
@@ -114,11 +113,13 @@ def _encode_before_forward(base: Any, args: tuple[Any, ...], kwargs: dict[str, A
                 "pruned pixel_values after a cache need the position_ids of their tokens: compute them for the whole "
                 "conversation with processor.position_ids(inputs), or call generate, which does so"
             )
-        call["position_ids"] = _place(base, input_ids, call, images)
+        call["position_ids"] = place(base, input_ids, call, vision)
     encoded = {**(call.get("mm_encoder_outputs") or {})}
-    encoded["image"] = _encode(base, call["pixel_values"], call["image_grid_thw"], images)
+    for part in vision:
+        encoded[part.modality.name] = part.encoded(base)
+        call[part.modality.pixels] = None
     set_rope_deltas(base, call["position_ids"])
-    return (), {**call, "pixel_values": None, "mm_encoder_outputs": encoded}
+    return (), {**call, "mm_encoder_outputs": encoded}
 
 
 @torch.no_grad()
@@ -128,28 +129,29 @@ def _generate(self: Any, *args: Any, **kwargs: Any) -> Any:
     kwargs = _with_one_cache_name(kwargs, _parameters(base.__class__))
     kept: Any = kwargs.pop(KEPT, None)
     input_ids: Any = args[0] if args else kwargs.get("input_ids", kwargs.get("inputs"))
-    images = _pruned_images(base, kwargs, input_ids, kept)
+    vision = pruned_vision(base, kwargs, input_ids, kept)
     cached = _cached(kwargs)
-    if images is None:
-        if not cached or input_ids is None or kwargs.get("pixel_values") is None or kwargs["image_grid_thw"] is None:
-            return generate(self, *args, **kwargs)
+    if vision is None:
         # On a cache even whole images are encoded here: stock code would encode those in the cache again, and fail.
-        images = _read(base, input_ids, kwargs["image_grid_thw"], kwargs["pixel_values"], kept)
+        vision = read_vision(base, kwargs, input_ids, kept) if cached and input_ids is not None else []
+        if not vision:
+            return generate(self, *args, **kwargs)
     if kwargs.get("position_ids") is None:
-        kwargs["position_ids"] = _place(base, input_ids, kwargs, images)
-
-    # Images whose tokens are in the cache already need no encoding.
-    new = [i for i, image in enumerate(images) if image.tokens[0] >= cached]
-    if any(image.tokens[0] < cached <= image.tokens[-1] for image in images):
-        raise PrunedInputError(f"the cache ends inside an image, at token {cached}; let it end between images")
-    pixel_values, grid = kwargs.pop("pixel_values"), kwargs.pop("image_grid_thw")
-    pieces = torch.split(pixel_values, [len(image.kept) * _merge_size(base) ** 2 for image in images])
-    if new:
-        features = _encode(base, torch.cat([pieces[i] for i in new]), grid[new], [images[i] for i in new])
-        kwargs["mm_encoder_outputs"] = {
-            **(kwargs.get("mm_encoder_outputs") or {}),
-            "image": _one_per_row(features, [images[i].row for i in new]),
-        }
+        kwargs["position_ids"] = place(base, input_ids, kwargs, vision)
+    encoded = {**(kwargs.get("mm_encoder_outputs") or {})}
+    for part in vision:
+        # What has its tokens in the cache already needs no encoding.
+        new = [number for number, item in enumerate(part.items) if item.tokens[0] >= cached]
+        if any(item.tokens[0] < cached <= item.tokens[-1] for item in part.items):
+            raise PrunedInputError(
+                f"the cache ends inside {part.modality.article} {part.modality.name}, at token {cached}; let it end "
+                f"between {part.modality.name}s"
+            )
+        if new:
+            encoded[part.modality.name] = part.only(new).encoded_by_row(base)
+        del kwargs[part.modality.pixels], kwargs[part.modality.grid]
+    if encoded:
+        kwargs["mm_encoder_outputs"] = encoded
     set_rope_deltas(base, kwargs["position_ids"])
     return generate(self, *args, **kwargs)
 
@@ -189,97 +191,6 @@ def _cached(kwargs: dict[str, Any]) -> int:
     """Tokens in the cache that is passed."""
     cache = kwargs.get("cache", kwargs.get("past_key_values"))
     return 0 if cache is None else int(cache.get_seq_length())
-
-
-def _pruned_images(base: Any, kwargs: dict[str, Any], input_ids: Any, kept: Any) -> list[KeptImage] | None:
-    """The images of a call in which patches are missing; ``None`` where nothing is pruned."""
-    _check_positions(kwargs.get("position_ids"), input_ids, kwargs.get("inputs_embeds"))
-    pixel_values, grid = kwargs.get("pixel_values"), kwargs.get("image_grid_thw")
-    if pixel_values is None or grid is None:
-        return None
-    if kept is not None and (pixel_values.ndim != 2 or grid.ndim != 2):
-        raise PrunedInputError(
-            f"pixel_values must be (patches, values) and image_grid_thw (images, 3); got {tuple(pixel_values.shape)} "
-            f"and {tuple(grid.shape)}. Join them along their first dimension, do not stack them"
-        )
-    rows, patches = pixel_values.shape[:-1].numel(), int(grid.prod(-1).sum())
-    if rows != patches:
-        if kept is None:
-            raise PrunedInputError(
-                f"pixel_values has {rows} rows but image_grid_thw is of {patches} patches, and {KEPT}, "
-                f"which says which of them are kept, is missing; pass the processor's whole output to the model"
-            )
-        if input_ids is None:
-            raise PrunedInputError("pruned pixel_values need input_ids beside them; got inputs_embeds or nothing")
-    if kept is None or input_ids is None:
-        return None
-    images = _read(base, input_ids, grid, pixel_values, kept)
-    return None if all(image.is_whole for image in images) else images
-
-
-def _merge_size(base: Any) -> int:
-    return int(base.config.vision_config.spatial_merge_size)
-
-
-def _check_positions(position_ids: Any, input_ids: Any, inputs_embeds: Any) -> None:
-    """Positions of another shape than the tokens would be broadcast or cut in silence."""
-    tokens = inputs_embeds if input_ids is None else input_ids
-    if position_ids is None or tokens is None or position_ids.ndim < 3:
-        return
-    batch, length = tokens.shape[:2]
-    # Stock generate passes one axis where all are equal.
-    if len(position_ids) not in (1, 3, 4) or tuple(position_ids.shape[1:]) != (batch, length):
-        raise PrunedInputError(
-            f"position_ids must be (4, batch, length) = (4, {batch}, {length}); got {tuple(position_ids.shape)}. Leave "
-            f"them out: an enabled model computes them"
-        )
-
-
-def _read(base: Any, input_ids: Tensor, grid: Tensor, pixels: Tensor, kept: Tensor | None) -> list[KeptImage]:
-    unit = _merge_size(base) ** 2
-    is_image = (input_ids == base.config.image_token_id).cpu().numpy()
-    blocks = (grid.prod(-1) // unit).tolist()
-    images = read_kept(None if kept is None else kept.cpu().numpy(), is_image, blocks)
-    patches = sum(len(image.kept) for image in images) * unit
-    if patches != len(pixels):
-        raise PrunedInputError(
-            f"{KEPT} is of {patches} patches but pixel_values has {len(pixels)} rows; pass the processor's whole "
-            f"output to the model"
-        )
-    return images
-
-
-def _encode(base: Any, pixels: Tensor, grid: Tensor, images: list[KeptImage]) -> Any:
-    return encode_kept(base.visual, family_of(base.config.model_type), pixels, grid, [image.kept for image in images])
-
-
-def _place(base: Any, input_ids: Tensor, kwargs: dict[str, Any], images: list[KeptImage]) -> Tensor:
-    """``position_ids`` of a call, beside its ``input_ids``."""
-    mask = kwargs.get("attention_mask")
-    positions = pruned_positions(
-        base.get_rope_index,
-        input_ids.cpu().numpy(),
-        mask.cpu().numpy().astype(bool) if mask is not None and mask.shape == input_ids.shape else None,
-        base.config.image_token_id,
-        kwargs["image_grid_thw"].cpu().numpy(),
-        images,
-    )
-    return torch.from_numpy(positions).to(input_ids.device)
-
-
-def _one_per_row(features: Any, rows: list[int]) -> Any:
-    """Join the images of each row, so that expanding rows for beams cannot reorder images within one."""
-
-    def join(parts: Any) -> tuple[Tensor, ...]:
-        by_row: dict[int, list[Tensor]] = {}
-        for row, part in zip(rows, parts, strict=True):
-            by_row.setdefault(row, []).append(part)
-        return tuple(torch.cat(parts) for parts in by_row.values())
-
-    features.pooler_output = join(features.pooler_output)
-    if getattr(features, "deepstack_features", None) is not None:
-        features.deepstack_features = [join(parts) for parts in features.deepstack_features]
-    return features
 
 
 def set_rope_deltas(base: Any, position_ids: Tensor) -> None:

@@ -3,13 +3,14 @@
 ``pixelprune_kept`` is int64 ``(batch, length)``: 0 on text and padding; on the token of a kept block 1 + the index of
 that block, counted over the blocks of the row's images one after the other. So the values of a row ascend, and 1, the
 first block of the first image, which is always kept, begins a new count: rows that are joined, as packing and a second
-turn join them, stay readable.
+turn join them, stay readable. Videos have tokens of their own and are counted in the same way, apart from images.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ Indices = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class KeptImage:
-    """One image of a batch.
+    """One image of a batch, one video, or the frames of one that share their tokens.
 
     Attributes:
         row: its row of the batch.
@@ -43,6 +44,23 @@ class KeptImage:
     def is_whole(self) -> bool:
         """Whether no block is missing."""
         return len(self.kept) == self.blocks
+
+    def frames(self, count: int) -> list[KeptImage]:
+        """A video cut along its time into ``count`` grids of equal size.
+
+        Raises:
+            PrunedInputError: one of them has no kept block.
+        """
+        size = self.blocks // count
+        ends = np.searchsorted(self.kept, np.arange(count + 1) * size)
+        if (np.diff(ends) == 0).any():
+            raise PrunedInputError(
+                f"frames {int(np.argmin(np.diff(ends)))} of a video of {count} in row {self.row} keep no block. {_HINT}"
+            )
+        return [
+            KeptImage(self.row, self.tokens[begin:end], self.kept[begin:end] - number * size, size)
+            for number, (begin, end) in enumerate(pairwise(ends.tolist()))
+        ]
 
 
 def write_kept(
@@ -118,26 +136,42 @@ def read_kept(kept: NDArray[np.int64] | None, is_image: NDArray[np.bool_], block
                     f"{list(blocks)} blocks"
                 )
         return images
-    if kept.ndim != 2 or len(kept) != len(is_image):
-        raise PrunedInputError(
-            f"{KEPT} must have the rows of input_ids, {len(is_image)}; got shape {tuple(kept.shape)}. {_HINT}"
-        )
     images = []
-    for row in range(len(kept)):
-        tokens, places = np.flatnonzero(is_image[row]), np.flatnonzero(kept[row])
-        values = kept[row, places]
-        if len(tokens) != len(values) or (kept.shape == is_image.shape and not np.array_equal(tokens, places)):
-            raise PrunedInputError(
-                f"row {row} of input_ids has {len(tokens)} image tokens but row {row} of {KEPT} has {len(values)} "
-                f"blocks{'' if len(tokens) != len(values) else ' at other places'}. {_HINT}"
-            )
-        for begin, end in _counts(values, row):
-            images += _images_of(values[begin:end] - 1, tokens[begin:end], blocks[len(images) :], row)
+    for row, values in enumerate(align_kept(kept, is_image)):
+        tokens = np.flatnonzero(is_image[row])
+        for begin, end in _counts(values[tokens], row):
+            images += _images_of(values[tokens[begin:end]] - 1, tokens[begin:end], blocks[len(images) :], row)
     if len(images) != len(blocks):
         raise PrunedInputError(
             f"image_grid_thw has {len(blocks)} images but {KEPT} has blocks of {len(images)}. {_HINT}"
         )
     return images
+
+
+def align_kept(kept: NDArray[np.int64], is_vision: NDArray[np.bool_]) -> Indices:
+    """``pixelprune_kept`` in the shape of ``input_ids``, each value on its token.
+
+    Args:
+        kept: as for :func:`read_kept`.
+        is_vision: bool ``(batch, length)``: where ``input_ids`` has tokens of images or videos.
+
+    Raises:
+        PrunedInputError: the two do not fit together.
+    """
+    if kept.ndim != 2 or len(kept) != len(is_vision):
+        raise PrunedInputError(
+            f"{KEPT} must have the rows of input_ids, {len(is_vision)}; got shape {tuple(kept.shape)}. {_HINT}"
+        )
+    aligned = np.zeros(is_vision.shape, np.int64)
+    for row in range(len(kept)):
+        tokens, places = np.flatnonzero(is_vision[row]), np.flatnonzero(kept[row])
+        if len(tokens) != len(places) or (kept.shape == is_vision.shape and not np.array_equal(tokens, places)):
+            raise PrunedInputError(
+                f"row {row} of input_ids has {len(tokens)} image tokens but row {row} of {KEPT} has {len(places)} "
+                f"blocks{'' if len(tokens) != len(places) else ' at other places'}. {_HINT}"
+            )
+        aligned[row, tokens] = kept[row, places]
+    return aligned
 
 
 _HINT = "Pass the processor's whole output to the model, and cut or join all of it alike"

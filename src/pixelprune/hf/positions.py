@@ -7,6 +7,7 @@ starts where it would have started.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from ..core.geometry import expand
 from .kept import KeptImage
+from .modality import VIDEO, Modality
 
 RopeIndex = Callable[..., tuple[Tensor, Tensor]]
 
@@ -31,47 +33,70 @@ def rope_index_of(config: Any) -> RopeIndex:
     return method
 
 
+@dataclass(frozen=True)
+class Placed:
+    """The images, or the videos, of a batch, as far as positions depend on them.
+
+    Attributes:
+        modality: which of the two.
+        token_id: their placeholder.
+        grids: int64 ``(items, 3)``, full grids in patches, in the order of ``items``.
+        items: from :func:`~pixelprune.hf.kept.read_kept`.
+    """
+
+    modality: Modality
+    token_id: int
+    grids: NDArray[np.int64]
+    items: Sequence[KeptImage]
+
+
 def pruned_positions(
     rope_index: RopeIndex,
     input_ids: NDArray[np.int64],
     attention_mask: NDArray[np.bool_] | None,
-    image_token_id: int,
-    grids: NDArray[np.int64],
-    images: Sequence[KeptImage],
+    placed: Sequence[Placed],
+    seconds: Sequence[float] | None = None,
 ) -> NDArray[np.int64]:
     """Positions of a batch of pruned sequences.
 
     Args:
         rope_index: the model's ``get_rope_index``.
-        input_ids: ``(batch, length)``, image placeholders at their kept count.
+        input_ids: ``(batch, length)``, placeholders at their kept count.
         attention_mask: ``(batch, length)``, False on padding; ``None`` without padding.
-        image_token_id: the placeholder.
-        grids: int64 ``(images, 3)``, full grids in patches, in the order of ``images``.
-        images: the images of the batch, from :func:`~pixelprune.hf.kept.read_kept`.
+        placed: the images of the batch, and its videos.
+        seconds: per video how long its frames of one token last (``second_per_grid_ts``), for models that take it.
 
     Returns:
         int64 ``(4, batch, length)``: text position, then temporal, height and width; 0 on padding.
     """
     positions = np.zeros((4, *input_ids.shape), np.int64)
-    first = 0
     for row, ids in enumerate(input_ids):
         seen = np.ones(len(ids), bool) if attention_mask is None else attention_mask[row]
         block = np.full(len(ids), -1, np.int64)
-        sizes: list[int] = []
-        for image in images[first:]:
-            if image.row != row:
-                break
-            block[image.tokens] = image.kept + sum(sizes)
-            sizes.append(image.blocks)
-        last = first + len(sizes)
-        full, at = expand(ids[seen], block[seen], sizes, image_token_id)
+        inputs: dict[str, Any] = {}
+        segments: list[tuple[int, KeptImage]] = []
+        for part in placed:
+            own = [number for number, item in enumerate(part.items) if item.row == row]
+            if not own:
+                continue
+            inputs[part.modality.grid] = torch.from_numpy(part.grids[own])
+            if part.modality is VIDEO and seconds is not None:
+                inputs["second_per_grid_ts"] = [float(seconds[number]) for number in own]
+            # Frames apart, since some models write text between them.
+            for number in own:
+                segments += [(part.token_id, f) for f in part.items[number].frames(int(part.grids[number, 0]))]
+        segments.sort(key=lambda segment: int(segment[1].tokens[0]))
+        offset = 0
+        for _, segment in segments:
+            block[segment.tokens] = segment.kept + offset
+            offset += segment.blocks
+        sizes, holes = [segment.blocks for _, segment in segments], [token_id for token_id, _ in segments]
+        full, at = expand(ids[seen], block[seen], sizes, holes)
         tokens = torch.from_numpy(full[None])
-        vision, _ = rope_index(
-            tokens,
-            mm_token_type_ids=(tokens == image_token_id).int(),
-            image_grid_thw=torch.from_numpy(grids[first:last]) if sizes else None,
-        )
+        types = torch.zeros_like(tokens, dtype=torch.int)
+        for part in placed:
+            types[tokens == part.token_id] = part.modality.token_type
+        vision, _ = rope_index(tokens, mm_token_type_ids=types, **inputs)
         positions[0, row, seen] = np.arange(len(at))
         positions[1:, row, seen] = vision[:, 0].numpy()[:, at]
-        first = last
     return positions

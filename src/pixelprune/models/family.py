@@ -102,6 +102,7 @@ class Family:
         recurrent: the language model has recurrent (linear attention) layers, which cannot mask tokens out.
         sliding: the language model has layers that attend within a window of tokens, of which dropped ones are none.
         experts: the language model is a mixture of experts.
+        videos: its videos are pruned too, in transformers.
         tower_width, tower_mlp, tower_output: keys of the vision config for the tower's width, that of its MLP, and
             that of its features.
         gated_tower: the tower's MLP has three matrices, not two.
@@ -126,6 +127,7 @@ class Family:
     recurrent: bool = False
     sliding: bool = False
     experts: bool = False
+    videos: bool = False
     tower_width: str = "hidden_size"
     tower_mlp: str = "intermediate_size"
     tower_output: str = "out_hidden_size"

@@ -68,7 +68,7 @@ class SelectingImageProcessor:
         if kwargs["do_resize"]:
             image = _resize(self, image, kwargs)
         pixels = _channels_last(image)
-        table = _level_table(self, pixels.shape[2], kwargs)
+        table = level_table(self, pixels.shape[2], kwargs)
         return pixels, table if self.takes_levels else table.astype(np.float32, copy=False)
 
     def to_dict(self) -> dict[str, Any]:
@@ -81,7 +81,7 @@ class SelectingImageProcessor:
         return _restore, type(self).__bases__, self.__dict__
 
 
-def selecting(kind: type[SelectingImageProcessor], stock: Any, config: PruneConfig | None) -> Any:
+def selecting(kind: type[Any], stock: Any, config: PruneConfig | None) -> Any:
     """A copy of a stock image processor whose class is ``kind`` over the stock class, under the stock name."""
     processor = _restore(kind, type(stock))
     processor.__dict__.update(stock.__dict__)
@@ -131,7 +131,7 @@ def _channels_last(image: Any) -> NDArray[np.uint8] | Tensor:
     return np.asarray(image.numpy()) if image.device.type == "cpu" else image
 
 
-def _level_table(processor: Any, channels: int, kwargs: dict[str, Any]) -> NDArray[Any]:
+def level_table(processor: Any, channels: int, kwargs: dict[str, Any]) -> NDArray[Any]:
     """``(C, 256)``: what the stock class makes of each 8-bit level, by its own arithmetic: float32, or uint8 where
     neither rescaling nor normalisation is asked for."""
     levels = np.broadcast_to(np.arange(256, dtype=np.uint8), (channels, 1, 256))

@@ -37,11 +37,11 @@ def grids(longest=6):
 
 @st.composite
 def images(draw, longest=6):
-    """A uint8 image (H, W, 1 or 3) and its block size."""
+    """A uint8 image (H, W, 1, 3 or 6) and its block size."""
     size = draw(st.sampled_from(BLOCK_SIZES))
     rows, cols = draw(grids(longest))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    shape = (size, size, draw(st.sampled_from((1, 3))))
+    shape = (size, size, draw(st.sampled_from((1, 3, 3, 6))))
     tiles = [rng.integers(0, 256, shape) if draw(st.booleans()) else np.full(shape, draw(st.integers(0, 255)))]
     for _ in range(draw(st.integers(0, 3))):
         step = draw(st.sampled_from(STEPS)) * draw(st.sampled_from((-1, 1)))

@@ -139,14 +139,14 @@ BAD_CALLS: dict[str, tuple[Callable[[Any], Any], type[Exception], str]] = {
     "videos": (
         lambda p: p(text=["<|video_pad|>"], videos=[np.zeros((4, 64, 64, 3), np.uint8)]),
         PrunedInputError,
-        "images and text only; got videos",
+        "videos need torchvision, which is not installed: pip install torchvision",
     ),
     "videos in a chat": (
         lambda p: p.apply_chat_template(
             [{"role": "user", "content": [{"type": "video", "path": "a.mp4"}]}], tokenize=True, return_dict=True
         ),
         PrunedInputError,
-        "images and text only; got videos",
+        "videos need torchvision, which is not installed: pip install torchvision",
     ),
     "images alone": (lambda p: p(images=[FORM]), PrunedInputError, "pruned images need their text"),
     "no images": (lambda p: p(text=[NONE], images=[]), ImageError, "no images in the list"),

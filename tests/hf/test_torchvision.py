@@ -25,7 +25,7 @@ if torch.version.cuda is None:
 #: Reading files is left out: torchvision would decode them with an extension that does not load beside a CPU torch.
 #: So is memory: it is measured in numpy. Large images are enough elsewhere.
 CHOICE = (
-    "torchvision_checks or (patch14 or patch16 or qwen3_vl- or qwen3_vl]) "
+    "torchvision_checks or video_checks or (patch14 or patch16 or qwen3_vl- or qwen3_vl]) "
     "and not (path or url or peak_memory or .png or .jpg)"
 )
 
@@ -37,7 +37,13 @@ def test_all_holds_beside_torchvision(tmp_path: Path) -> None:
         )
     (tmp_path / "sitecustomize.py").write_text(SITE)
     path = os.pathsep.join([str(tmp_path), str(FOLDER), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-    names = ("torchvision_checks.py", "test_preprocess.py", "test_processor.py", "test_processor_use.py")
+    names = (
+        "torchvision_checks.py",
+        "video_checks.py",
+        "test_preprocess.py",
+        "test_processor.py",
+        "test_processor_use.py",
+    )
     files = [str(HERE / name) for name in names]
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *files, "-k", CHOICE]
     child = subprocess.run(

@@ -28,12 +28,15 @@ class FullInputs:
         pixel_values: ``(patches, values)``, whole images one after the other.
         image_grid_thw: ``(images, 3)``.
         kept: per image its kept flat block indices.
+        where: ``(3, length)``, the positions; counted by :func:`positions` if omitted, which knows images only. With
+            them, all frames of one token of a video are an image.
     """
 
     input_ids: Tensor
     pixel_values: Tensor
     image_grid_thw: Tensor
     kept: Sequence[Tensor]
+    where: Tensor | None = None
 
 
 def encode(model: Any, inputs: FullInputs) -> tuple[list[Tensor], list[Tensor]]:
@@ -144,9 +147,9 @@ def positions(inputs: FullInputs, image_token_id: int, merge: int) -> Tensor:
     return torch.tensor(out).T
 
 
-def dropped_tokens(inputs: FullInputs, image_token_id: int) -> Tensor:
-    """bool ``(length,)``: image tokens whose block is not kept."""
-    places = (inputs.input_ids == image_token_id).nonzero()[:, 0]
+def dropped_tokens(inputs: FullInputs, *token_ids: int) -> Tensor:
+    """bool ``(length,)``: image tokens, or those of videos too, whose block is not kept."""
+    places = torch.isin(inputs.input_ids, torch.tensor(token_ids)).nonzero()[:, 0]
     dropped = torch.zeros_like(inputs.input_ids, dtype=torch.bool)
     dropped[places] = True
     merge_unit = int(inputs.image_grid_thw.prod(-1).sum()) // len(places)
@@ -161,12 +164,15 @@ def logits(model: Any, inputs: FullInputs, features: tuple[list[Tensor], list[Te
     """``(kept length, vocab)``: logits at every token that is not dropped. Encodes, unless ``features`` are given."""
     base, config = model.base_model, model.config
     ids = inputs.input_ids
-    dropped = dropped_tokens(inputs, config.image_token_id)
-    visual = (ids == config.image_token_id) & ~dropped
+    token_ids = [config.image_token_id, config.video_token_id]
+    dropped = dropped_tokens(inputs, *token_ids)
+    visual = torch.isin(ids, torch.tensor(token_ids)) & ~dropped
     pooled, deep = encode(model, inputs) if features is None else features
     embeds = base.get_input_embeddings()(ids).clone()
     embeds[visual] = torch.cat(pooled).to(embeds.dtype)
-    where = positions(inputs, config.image_token_id, config.vision_config.spatial_merge_size)
+    where = inputs.where
+    if where is None:
+        where = positions(inputs, config.image_token_id, config.vision_config.spatial_merge_size)
     extra: dict[str, Any] = {}
     if deep:
         extra["deepstack_visual_embeds"] = deep
@@ -195,6 +201,9 @@ def generate(model: Any, inputs: FullInputs, steps: int) -> list[int]:
     never = torch.tensor(model.generation_config.suppress_tokens or [], dtype=torch.long)
     for _ in range(steps):
         ids = torch.cat([inputs.input_ids, torch.tensor(tokens, dtype=torch.long)])
-        row = FullInputs(ids, inputs.pixel_values, inputs.image_grid_thw, inputs.kept)
+        where = inputs.where
+        if where is not None:
+            where = torch.cat([where, (where.max() + 1 + torch.arange(len(tokens))).expand(3, -1)], 1)
+        row = FullInputs(ids, inputs.pixel_values, inputs.image_grid_thw, inputs.kept, where)
         tokens.append(int(logits(model, row, features)[-1].index_fill(0, never, -torch.inf).argmax()))
     return tokens

@@ -18,7 +18,7 @@ from .budget import RareWarning, budget_warning
 from .config import PruneConfig
 from .select import select
 from .selection import Selection
-from .sequence import select_sequence
+from .sequence import SequenceSelector
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,7 +41,7 @@ class ImageReport:
         retain_ratio: kept / total.
         method: the rule; ``none`` where nothing was to be pruned.
         threshold: the threshold used, on the 0..1 scale (found by the search if ``max_tokens`` was set).
-        selection_ms: wall time of the selection in milliseconds; with references, of the row's over its images.
+        selection_ms: wall time of the selection in milliseconds.
         warning: what a budget (``max_tokens``) dropped that should be seen, in a line; ``None`` if nothing.
         references: how many blocks each earlier image took the place of, by its number in the row.
         metric: the distance between blocks that the threshold is of; with a budget perhaps not the configured one.
@@ -103,7 +103,7 @@ def prepare(
 
     Args:
         images: the row's images in order, each with its table of levels; a tensor on another device is processed there.
-        config: the settings; without references one image after the other is taken, selected and laid out.
+        config: the settings. One image after the other is taken, selected and laid out.
         patch_size, merge_size, temporal_patch_size: as for :func:`~pixelprune.core.layout.kept_patches`.
 
     Yields:
@@ -115,22 +115,17 @@ def prepare(
     """
     sizes = {"patch_size": patch_size, "merge_size": merge_size, "temporal_patch_size": temporal_patch_size}
     block_size = patch_size * merge_size
-    if config.references != "none":
-        images = list(images)
-        start = time.perf_counter()
-        chosen = select_sequence([pixels for pixels, _ in images], config, block_size=block_size)
-        elapsed = (time.perf_counter() - start) * 1e3 / max(1, len(images))
-        everything = zip(images, chosen.alone, chosen.kept_indices, chosen.reports(), strict=True)
-        for (pixels, table), selection, kept, report in everything:
-            image = _reported(selection, kept, config, elapsed, report.references)
-            yield image, _laid_out(pixels, kept, table, sizes)
-        return
+    selector = None if config.references == "none" else SequenceSelector(config, block_size=block_size)
     for pixels, table in images:
         start = time.perf_counter()
-        selection = select(pixels, config, block_size=block_size)
+        if selector is None:
+            selection = select(pixels, config, block_size=block_size)
+            kept, references = selection.kept_indices, {}
+        else:
+            image = selector.add(pixels)
+            selection, kept, references = image.alone, image.kept_indices, image.report.references
         elapsed = (time.perf_counter() - start) * 1e3
-        image = _reported(selection, selection.kept_indices, config, elapsed, {})
-        yield image, _laid_out(pixels, selection.kept_indices, table, sizes)
+        yield _reported(selection, kept, config, elapsed, references), _laid_out(pixels, kept, table, sizes)
 
 
 def _reported(

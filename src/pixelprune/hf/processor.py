@@ -124,7 +124,9 @@ class PrunedProcessor:
         if text is None and (images is not None or videos is not None):
             raise PrunedInputError("pruned images need their text (with one image placeholder each); got images alone")
         if videos is not None and "video_processor" not in self.__dict__:
-            self.__dict__["video_processor"] = self._build_video_processor()
+            self.__dict__["video_processor"] = pruned_video_processor(
+                self.family, self._video_settings, self._video_overrides
+            )
         config, kwargs = PruneConfig.from_keywords(kwargs, "a call of the processor", self.prune)
         call = CALL.set(Call(config))
         try:
@@ -140,14 +142,6 @@ class PrunedProcessor:
         if config is not None and (images_chosen or videos_chosen):
             batch[KEPT] = self._kept(batch, images_chosen, videos_chosen)
         return batch
-
-    def _build_video_processor(self) -> Any:
-        if not self.family.videos:
-            raise PrunedInputError(
-                f"videos of {self.family.name} are not pruned; process rows with videos with the stock "
-                f"{self.family.processor}"
-            )
-        return pruned_video_processor(self.family.model_type, self._video_settings, self._video_overrides)
 
     def validate_inputs(self, images: Any = None, text: Any = None, videos: Any = None, **kwargs: Any) -> None:
         """As the stock one, which counts placeholders in newer releases only."""

@@ -10,12 +10,15 @@ from typing import Any
 
 import numpy as np
 import torch
+import transformers
 from numpy.typing import NDArray
 from torch import Tensor
 from transformers import BatchFeature
+from transformers.utils import import_utils
 
 from ..core.preprocess import ImageSelection, prepare
 from ..errors import ConfigError, ImageError, PrunedInputError
+from ..models.family import Family
 from ..models.image_processor import level_table, selecting
 from .image_processor import CALL
 
@@ -73,25 +76,26 @@ def _frames_as_images(patches: Tensor, grid: list[int], patch: int, merge: int) 
     return list(pixels.numpy() if pixels.device.type == "cpu" else pixels)
 
 
-def pruned_video_processor(model_type: str, settings: dict[str, Any] | None, overrides: dict[str, Any]) -> Any:
+def pruned_video_processor(family: Family, settings: dict[str, Any] | None, overrides: dict[str, Any]) -> Any:
     """The video processor of a model, made to prune.
 
     Args:
-        model_type: the model's family.
+        family: the model's family.
         settings: of its stock video processor; ``None`` if it has none.
         overrides: settings that take their place.
 
     Raises:
-        PrunedInputError: the model has no video processor, or torchvision, which all of them need, is missing.
+        PrunedInputError: the family's videos are not pruned, the model has no video processor, or torchvision, which
+            all of them need, is missing.
     """
-    from transformers.models.auto import video_processing_auto as auto
-    from transformers.utils import import_utils
-
+    if not family.video_processor:
+        raise PrunedInputError(
+            f"videos of {family.name} are not pruned; process rows with videos with the stock {family.processor}"
+        )
     if settings is None:
         raise PrunedInputError("this model comes without settings of a video processor; pass images and text only")
     if not import_utils.is_torchvision_available():
-        raise PrunedInputError("videos need torchvision, which is not installed; pip install torchvision")
-    names: Any = auto.VIDEO_PROCESSOR_MAPPING_NAMES  # type: ignore[attr-defined]
-    stock_class: Any = auto.video_processor_class_from_name(settings.get("video_processor_type") or names[model_type])
+        raise PrunedInputError("videos need torchvision, which is not installed: pip install torchvision")
+    stock_class: Any = getattr(transformers, family.video_processor)
     stock = stock_class.from_dict({**settings, **{k: v for k, v in overrides.items() if hasattr(stock_class, k)}})
     return selecting(PrunedVideoProcessor, stock, None)

@@ -92,6 +92,7 @@ class Family:
             the owner. Where several families match, the longest match counts. :data:`NO_NAMES` where no published
             model is known.
         processor: name of the stock processor class in ``transformers``.
+        video_processor: name of its stock video processor class there; empty where videos are not pruned.
         images: settings of its stock image processor.
         image_processor: the class of that in ``transformers``, one of
             :data:`~pixelprune.models.resize.IMAGE_PROCESSORS`.
@@ -102,7 +103,6 @@ class Family:
         recurrent: the language model has recurrent (linear attention) layers, which cannot mask tokens out.
         sliding: the language model has layers that attend within a window of tokens, of which dropped ones are none.
         experts: the language model is a mixture of experts.
-        videos: its videos are pruned too, in transformers.
         tower_width, tower_mlp, tower_output: keys of the vision config for the tower's width, that of its MLP, and
             that of its features.
         gated_tower: the tower's MLP has three matrices, not two.
@@ -121,13 +121,13 @@ class Family:
     images: ImageSettings
     image_processor: str = "Qwen2VLImageProcessor"
     tokens: ImageTokens = ImageTokens()
+    video_processor: str = ""
     interpolated: bool = False
     windowed: bool = False
     deepstack: bool = False
     recurrent: bool = False
     sliding: bool = False
     experts: bool = False
-    videos: bool = False
     tower_width: str = "hidden_size"
     tower_mlp: str = "intermediate_size"
     tower_output: str = "out_hidden_size"

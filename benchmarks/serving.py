@@ -1,6 +1,6 @@
 """Throughput and time to first token of `vllm serve` with and without pruning, on a Qwen3-VL with random weights.
 
-One server, which is told per request what to prune, so all settings share it. Every request brings an image that
+One server; each request says what to prune, so all settings share it. Every request brings an image that
 differs from all others in a pixel: no cache of vLLM holds it. Settings take turns, round after round; a round sends
 each image once, from a number of clients at a time. Times are the client's: decoding the image, resizing and selection
 are inside.

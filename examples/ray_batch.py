@@ -3,8 +3,8 @@
     python examples/ray_batch.py scans/ --model Qwen/Qwen3-VL-2B-Instruct --question "What is the total?" --out answers/
 
 Each row has the file, the answer, the blocks kept and in total, and an error where there was one: files that cannot be
-read are told and passed over. Interrupted, the same command goes on: what stands in the folder of answers is not asked
-again. Needs
+read are named and skipped. Interrupted, the same command resumes: images that have an answer in the folder are not
+asked again. Needs
 ``pip install "pixelprune[vllm] @ git+https://github.com/pixelprune/pixelprune" "ray[data]"``.
 """
 

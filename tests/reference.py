@@ -1,7 +1,7 @@
 """The rules of ``pixelprune.core.select`` again, slow and plain, for the tests to compare with.
 
 Everything works on a list of blocks in row-major order and on what a decoder would have in the place of each
-block ("seen"): itself where kept, the kept block that stands for it where dropped. Distances are exact
+block ("seen"): itself where kept, its reference where dropped. Distances are exact
 fractions and thresholds are read as the decimal numbers that people write, so nothing is rounded anywhere.
 """
 
@@ -83,7 +83,7 @@ def select(image, size, method="pred2d", metric="max", threshold=0, anchored=Tru
     if method == "components":
         return components(blocks, grid, close, anchored), None
     rows, cols = grid
-    source = {}  # block -> the kept block that stands for it
+    source = {}  # block -> its reference
 
     def seen(j):
         return blocks[source[j]] if anchored else blocks[j]

@@ -117,7 +117,7 @@ def test_links_join_only_blocks_of_one_source(examples):
 def test_flow_gives_a_block_and_what_it_stands_for_one_colour():
     pixels = np.full((2 * SIZE, 4 * SIZE, 3), 255, np.uint8)
     pixels[SIZE:] = 0
-    selection = select(pixels)  # the upper row stands on block 0, the lower one on block 4
+    selection = select(pixels)  # the reference of the upper row is block 0, of the lower one block 4
     shown = np.asarray(source_flow(pixels, selection))[: 2 * SIZE, : 4 * SIZE]
     corner = shown[4::SIZE, 4::SIZE].astype(int)
     assert (corner[0, 1:] == corner[0, 1]).all() and (corner[1, 1:] == corner[1, 1]).all()

@@ -18,7 +18,7 @@ from PIL import Image
 
 TITLES = {"lattice-never": "never trained on pruned pages", "lattice-bundled": "trained on pruned pages (bundled)"}
 GROUPS = {"reading": "reading", "grounding": "pointing"}
-# Okabe and Ito's colours, and shapes, so that lines are told apart without colours.
+# Okabe and Ito's colours, and shapes, so that lines differ without colours.
 FAMILIES = {
     "pred2d": ("#0072b2", "circle"),
     "adaptive": ("#009e73", "square"),

@@ -2,7 +2,7 @@
 
     python -m recipes.tiny_reader.pretrain_dense --state OUT/dense.pt --steps 3000
 
-Killed and started again, it goes on from the last saved state; the data of a step depend on its number alone.
+Killed and started again, it resumes from the last saved state; the data of a step depend on its number alone.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     python -m recipes.tiny_reader.pretrain_pages --state OUT/pages.pt --base OUT/dense.pt --sides 96 192 --steps 1500
 
-Killed and started again, it goes on from the last saved state; the data of a step depend on its number alone. Several
+Killed and started again, it resumes from the last saved state; the data of a step depend on its number alone. Several
 processes share the work under ``torchrun``, each with batches of its own.
 """
 

@@ -209,7 +209,7 @@ def test_second_turn_after_an_image_with_nothing_to_prune(kit: Kit) -> None:
 
 
 def test_second_turn_with_a_new_image(kit: Kit) -> None:
-    """Go on from a cache: the conversation so far is not encoded again, the new image is."""
+    """Continue from a cache: the conversation so far is not encoded again, the new image is."""
     first = kit.text("image", "What is this?")
     second = kit.text("And this? ", "image")
     before = single(kit, first, [crop("form")])
@@ -241,7 +241,7 @@ def test_second_turn_of_text_alone(kit: Kit, pruned: bool, monkeypatch: pytest.M
         kit.model(**before, past_key_values=cache, use_cache=True)
     expected = new_tokens(kit, whole)
     assert new_tokens(kit, whole, past_key_values=copy.deepcopy(cache)) == expected
-    # Without pixels or positions, the stock code goes on from what the first call left behind.
+    # Without pixels or positions, the stock code continues from what the first call left behind.
     bare = {name: whole[name] for name in ("input_ids", "attention_mask")}
     assert new_tokens(kit, bare, past_key_values=cache) == expected
 

@@ -139,7 +139,7 @@ CONTROLS: list[Callable[..., dict[str, Tensor]]] = [
 
 @pytest.mark.parametrize("broken", CONTROLS, ids=lambda f: f.__name__)
 def test_control_broken_tower_inputs(case: Any, broken: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Break what the tower is told and both comparisons fail by a wide margin."""
+    """Break what the tower gets and both comparisons fail by a wide margin."""
     kit, inputs, full, expected = case
     family = family_of(kit.model_type)
     if (broken is wrong_interpolation and not family.interpolated) or (broken is wrong_windows and not family.windowed):

@@ -237,7 +237,7 @@ def test_decoding(qwen3: Twins) -> None:
 
 
 def test_positions_of_a_page_with_known_blocks(family: Twins) -> None:
-    """Counted by hand: a kept token has its place in the grid, and text goes on where it would have gone on."""
+    """Counted by hand: a kept token has its place in the grid, and text continues where it would have continued."""
     image, kept = spots(family.cell, 4, 6, [(1, 2), (2, 4)])
     before, after = "ab", "cde"
     batch = family.pruned(text=[family.text(before + HOLE + after)], images=[image], return_tensors="pt")

@@ -201,7 +201,7 @@ def test_bad_calls(qwen3: Twins, case: str) -> None:
     with pytest.raises(kind, match=words) as caught:
         call(qwen3.pruned)
     assert "\n" not in str(caught.value)
-    check(qwen3, lambda p: p(text=[ONE], images=[FORM], return_tensors="pt"), [FORM])  # and goes on working
+    check(qwen3, lambda p: p(text=[ONE], images=[FORM], return_tensors="pt"), [FORM])  # and works afterwards
 
 
 def test_truncation_that_spares_the_image(qwen3: Twins) -> None:
@@ -298,7 +298,7 @@ def test_copies(twins: Twins, how: str) -> None:
 
 
 def test_a_worker_of_a_data_loader(qwen3: Twins) -> None:
-    """The worker starts from nothing but the pickled processor."""
+    """The worker starts with the pickled processor alone."""
     texts = [ONE, f"Why {HOLE}"]
     collate = partial(qwen3.pruned, [FORM], return_tensors="pt")
     loader: Any = DataLoader(texts, num_workers=1, collate_fn=collate, multiprocessing_context="spawn")  # type: ignore[arg-type]

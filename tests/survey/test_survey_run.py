@@ -1,4 +1,4 @@
-"""Surveys: everything is found and measured as ``select`` has it, what is broken is named, what is stopped goes on."""
+"""Surveys: everything is found and measured as ``select`` has it, what is broken is named, what is stopped resumes."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_rows_are_what_select_says(collection, survey):
             assert kept == select(pixels, config).num_kept, (name, key)
         blocks = pixels.reshape(row.rows, 32, row.cols, 32, 3).swapaxes(1, 2).reshape(row.blocks, -1)
         assert row.distinct == len(np.unique(blocks, axis=0))
-        assert len(set(row.kept.values())) > 2  # the settings can be told apart
+        assert len(set(row.kept.values())) > 2  # the settings differ
 
 
 def test_groups_are_folders_and_archives(collection, survey):

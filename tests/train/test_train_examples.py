@@ -140,12 +140,12 @@ def test_liger_where_it_can_be_used(
 ) -> None:
     """Asked of Liger itself; what is missing or does not fit is an error, or a warning if only wished for."""
     model, asked = load_model(folder), []
-    seams: Any = importlib.import_module("transformers.integrations.liger")
+    liger: Any = importlib.import_module("transformers.integrations.liger")
     installed: dict[str, Any] = {"liger_kernel": None}
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: installed.get(name, real(name, *a)))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(seams, "apply_liger_kernel", lambda *arguments: asked.append(arguments))
+    monkeypatch.setattr(liger, "apply_liger_kernel", lambda *arguments: asked.append(arguments))
     assert not apply_liger(model, "auto") and not apply_liger(model, False)
     with pytest.raises(ConfigError, match="pip install liger-kernel"):
         apply_liger(model, True)
@@ -157,7 +157,7 @@ def test_liger_where_it_can_be_used(
     def fail(*arguments: Any) -> None:
         raise ImportError("cannot import name 'X'")
 
-    monkeypatch.setattr(seams, "apply_liger_kernel", fail)
+    monkeypatch.setattr(liger, "apply_liger_kernel", fail)
     with pytest.raises(ConfigError, match=r"do not fit this transformers .*name 'X'"):
         apply_liger(model, True)
     assert not apply_liger(model, "auto") and "training without Liger" in caplog.text

@@ -53,7 +53,7 @@ def test_packed_equals_padded(model_type: str, attention: str, pruned: bool, pic
     for got, wanted in zip(logits.split(lengths), apart, strict=True):
         assert torch.allclose(got, wanted, atol=1e-3 * float(wanted.abs().max()))
 
-    # Controls: text positions that go on across the boundary; and a cache, beside which transformers ignores them.
+    # Controls: text positions that continue across the boundary; and a cache, beside which transformers ignores them.
     merged = {**packed, "position_ids": packed["position_ids"].clone()}
     merged["position_ids"][0, 0] = torch.arange(sum(lengths))
     assert abs(loss_of(model, merged).item() - loss.item()) > 1e-2

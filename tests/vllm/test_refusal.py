@@ -64,7 +64,7 @@ def request(**settings: Any) -> dict[str, Any]:
 
 
 def test_in_process(llava: Path) -> None:
-    """The engine goes on after each refusal, and "off" is the same request as one without settings."""
+    """The engine answers other requests after each refusal, and "off" is the same request as one without settings."""
     options = {"load_format": "dummy", "mm_processor_kwargs": OFF, "limit_mm_per_prompt": {"image": 1}}
     with engine("llava", llava, **options) as started:
         ((length, answer),) = started.answers([request()])

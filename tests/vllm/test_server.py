@@ -84,7 +84,7 @@ def test_a_wrong_setting_is_a_400_that_says_what_was_wrong(server: Server) -> No
 
 
 def test_usage_shows_the_tokens_and_answers_are_the_oracles(server: Server, models) -> None:
-    """Through the chat template, against the oracle, which is told the text that the template makes."""
+    """Through the chat template, against the oracle, which gets the text that the template makes."""
     reference = twin("qwen3_vl", models / "qwen3_vl")
     lengths = []
     for settings in (None, {"threshold": 0}, {"threshold": 0.05}):

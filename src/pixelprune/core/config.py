@@ -153,7 +153,7 @@ class PruneConfig:
         """The settings among other keyword arguments, and those others.
 
         A name that is almost a setting is refused, and so is ``prune``: whoever takes the others may drop a name that
-        it does not know, and the setting would be lost without a word.
+        it does not know, and the setting would be lost with no message.
 
         Args:
             keywords: values by name.

@@ -11,7 +11,7 @@ The first row predicts from A, the first column from B. A block is kept iff it d
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,10 @@ from .walk import UNLIMITED, Walk, numpy_walk
 
 if TYPE_CHECKING:
     import torch
+
+
+#: The sources, the choices of the rows, and the blocks that the lattice added.
+_Found: TypeAlias = tuple[NDArray[np.int32], NDArray[np.uint8] | None, NDArray[np.int32] | None]
 
 
 def select(
@@ -89,14 +93,14 @@ def _check(image: Any, block_size: int) -> None:
         )
 
 
-def _walked(walk: Walk, method: str, config: PruneConfig, values: int) -> tuple[Any, Any, Any, PruneConfig]:
+def _walked(walk: Walk, method: str, config: PruneConfig, values: int) -> tuple[*_Found, PruneConfig]:
     """Select at the configured threshold, or at one that meets the budget.
 
     Returns:
         The sources, the choices of the rows, the blocks that the lattice added, and the settings that were used.
     """
 
-    def run(used: PruneConfig, budget: int) -> tuple[Any, Any, Any, int]:
+    def run(used: PruneConfig, budget: int) -> tuple[*_Found, int]:
         limit = _limit(used.metric, used.threshold * 255, values)
         source, choices, kept = walk(method, used.metric, limit, used.anchored, budget)
         if not used.lattice or kept > budget:
@@ -109,7 +113,7 @@ def _walked(walk: Walk, method: str, config: PruneConfig, values: int) -> tuple[
         return source, choices, added, config
     budget = config.max_tokens
 
-    def attempt(used: PruneConfig) -> tuple[Any, Any, Any, PruneConfig] | None:
+    def attempt(used: PruneConfig) -> tuple[*_Found, PruneConfig] | None:
         source, choices, added, kept = run(used, budget)
         return (source, choices, added, used) if kept <= budget else None
 

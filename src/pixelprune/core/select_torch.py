@@ -9,7 +9,6 @@ least one more block of every chain; where the order does not matter (threshold 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .selection import ROW_PREDICTORS
-from .walk import Walk, numpy_walk
+from .walk import Walk, Walked, numpy_walk
 
 _ROUNDS = 8  # after so many, long chains of near-equal blocks are quicker on the host
 _CHUNK = 1 << 26  # values compared at a time, which bounds the scratch memory
@@ -37,7 +36,7 @@ def torch_walk(image: Tensor, size: int) -> Walk:
     rows, cols, channels = image.shape[0] // size, image.shape[1] // size, image.shape[2]
     blocks = image.reshape(rows, size, cols, size, channels).swapaxes(1, 2).reshape(rows * cols, -1)
 
-    def walk(method: str, metric: str, limit: int, anchored: bool, budget: int) -> tuple[Any, Any, int]:
+    def walk(method: str, metric: str, limit: int, anchored: bool, budget: int) -> Walked:
         anchored = anchored and limit > 0
 
         def same(a: Tensor, b: Tensor) -> Tensor:
@@ -90,7 +89,7 @@ def _roots(parent: Tensor) -> Tensor:
 
 
 def _predict(
-    same: Callable[[Tensor, Tensor], Tensor], rows: int, cols: int, adaptive: bool, anchored: bool, device: Any
+    same: Callable[[Tensor, Tensor], Tensor], rows: int, cols: int, adaptive: bool, anchored: bool, device: torch.device
 ) -> tuple[Tensor | None, Tensor]:
     """``pred2d`` and ``adaptive``: sources ``(N,)`` and the predictor of each row. No sources if they do not settle."""
     total = rows * cols
@@ -136,7 +135,12 @@ def _predict(
 
 
 def _scan(
-    same: Callable[[Tensor, Tensor], Tensor], rows: int, cols: int, serpentine: bool, anchored: bool, device: Any
+    same: Callable[[Tensor, Tensor], Tensor],
+    rows: int,
+    cols: int,
+    serpentine: bool,
+    anchored: bool,
+    device: torch.device,
 ) -> Tensor | None:
     """``raster`` and ``serpentine``: sources ``(N,)``, or none if they do not settle."""
     order = torch.arange(rows * cols, device=device).reshape(rows, cols)
@@ -155,7 +159,7 @@ def _scan(
     return None
 
 
-def _components(same: Callable[[Tensor, Tensor], Tensor], rows: int, cols: int, device: Any) -> Tensor:
+def _components(same: Callable[[Tensor, Tensor], Tensor], rows: int, cols: int, device: torch.device) -> Tensor:
     """``components``: the lowest index of each 4-connected region, spread until nothing changes."""
     index = torch.arange(rows * cols, device=device).reshape(rows, cols)
     across = same(index[:, 1:], index[:, :-1])

@@ -12,7 +12,8 @@ from .config import METRICS
 
 #: ``walk(method, metric, limit, anchored, budget) -> (source, row choices or None, kept count)``: int32 of shape
 #: ``(rows, cols)`` and uint8 ``(rows,)``, unfinished where more than ``budget`` are kept; ``limit`` is a whole number.
-Walk: TypeAlias = Callable[[str, str, int, bool, int], tuple[Any, Any, int]]
+Walked: TypeAlias = tuple[NDArray[np.int32], NDArray[np.uint8] | None, int]
+Walk: TypeAlias = Callable[[str, str, int, bool, int], Walked]
 
 #: A budget that no image reaches.
 UNLIMITED = 2**62
@@ -47,7 +48,7 @@ def numpy_walk(image: NDArray[np.uint8], size: int) -> Walk:
     rows, cols = image.shape[0] // size, image.shape[1] // size
     pixels, words = pixels_and_words(image, size)
 
-    def walk(method: str, metric: str, limit: int, anchored: bool, budget: int) -> tuple[Any, Any, int]:
+    def walk(method: str, metric: str, limit: int, anchored: bool, budget: int) -> Walked:
         metric_id = METRICS.index(metric)
         anchored = anchored or limit == 0  # equality is transitive: the same result, with fewer comparisons
         common = (words, pixels, rows, cols, size, metric_id, limit, anchored)

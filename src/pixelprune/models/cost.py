@@ -31,7 +31,7 @@ class Cost:
 
     Attributes:
         patches: inputs of the vision tower.
-        image_tokens: inputs of the text model that stand for images.
+        image_tokens: inputs of the text model that are blocks of images.
         tokens: all inputs of the text model.
         vit_linear_flops, vit_attention_flops: of the vision tower, by weights and between patches.
         llm_linear_flops, llm_attention_flops: of the text model, by weights and between tokens.

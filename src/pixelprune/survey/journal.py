@@ -1,4 +1,4 @@
-"""What is done already, on disk, so that a survey that was stopped goes on where it was."""
+"""What is done already, on disk, so that a survey that was stopped resumes where it was."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def run(
     Args:
         inputs: files, folders and globs, as :func:`pixelprune.survey.sources.find` takes them.
         settings: what is measured.
-        journal: a file that notes what is done; a second run with the same file goes on where the first stopped. It
+        journal: a file that notes what is done; a second run with the same file resumes where the first stopped. It
             is deleted when the survey is complete.
         workers: processes; as many as there are cores if omitted.
         progress: called with the items done and all items.

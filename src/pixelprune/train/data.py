@@ -1,6 +1,6 @@
 """JSONL files as a dataset: rows are read from disk when they are needed, whatever the files' size.
 
-In memory are eight bytes a row, where its line begins. So any order costs the same, a run can go on anywhere, and
+In memory are eight bytes a row, where its line begins. So any order costs the same, a run can resume anywhere, and
 several processes can share the work.
 """
 

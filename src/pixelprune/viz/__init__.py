@@ -1,6 +1,6 @@
 """Pictures of a selection, a function each: Pillow image (or uint8 array) and selection in, Pillow RGB image out.
 
-All of them leave the image itself free of text: what they say stands on a strip below it.
+All of them leave the image itself free of text: what they say is written on a strip below it.
 """
 
 from .flow import source_flow

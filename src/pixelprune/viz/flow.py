@@ -1,4 +1,4 @@
-"""Where dropped blocks come from: the kept block that stands for each, and the way its value takes to get there."""
+"""Where dropped blocks come from: the reference of each, and the way its value takes to get there."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..core.config import PruneConfig
 from ..core.selection import Selection
 from ._frame import blend, caption, read, retain_bar, with_strip
 
-# Okabe and Ito's colours, made to be told apart by colour-blind readers; without black, and without the yellow that
+# Okabe and Ito's colours, made for colour-blind readers to distinguish; without black, and without the yellow that
 # vanishes on white.
 _COLOURS = np.array(
     [(0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167), (86, 180, 233), (213, 94, 0)], np.uint8
@@ -24,8 +24,8 @@ def source_flow(
 ) -> Image.Image:
     """Draw what each dropped block is predicted from.
 
-    A kept block and all blocks it stands for share a colour; lines lead from block to block back to the kept one,
-    which is framed. Kept blocks that stand for themselves alone stay clear.
+    A kept block and all blocks that it is the reference of share a colour; lines lead from block to block back to the kept one,
+    which is framed. Kept blocks that are the reference of no other stay clear.
 
     Args, returns, raises: as for :func:`pixelprune.viz.overlay`.
     """
@@ -53,7 +53,7 @@ def source_flow(
 
 
 def links(selection: Selection) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which neighbours hand a value on to each other: those that the same kept block stands for.
+    """Which neighbours hand a value on to each other: those with the same reference.
 
     Every causal rule predicts from a neighbour, and a dropped block takes over its neighbour's source, so these links
     lead from every dropped block to its source (but for ``raster``, whose runs also cross the ends of rows, and
@@ -83,7 +83,7 @@ def _draw_lines(picture: Image.Image, selection: Selection) -> None:
 
 
 def _draw_frames(picture: Image.Image, stands_for: NDArray[np.int32], cols: int, size: int) -> None:
-    """A frame on the rim of every kept block that stands for others."""
+    """A frame on the rim of every kept block that is the reference of others."""
     draw = ImageDraw.Draw(picture)
     width = max(1, size // 12)
     for index in stands_for.tolist():

@@ -85,7 +85,7 @@ def token_grid(
         image, selection, config, shown_before: as for :func:`overlay`; empty places of blocks that an earlier image
             shows are orange.
         packed: set the kept tiles side by side in the order in which they are read, instead of each at its place.
-            Places are what the model is told, order is what its length depends on.
+            The model gets the places as positions; the length of its sequence is the number of tiles.
 
     Returns:
         A Pillow RGB image, an eighth of a block larger per block than the image.

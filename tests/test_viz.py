@@ -15,7 +15,7 @@ SIZE = 32
 
 
 def checkerboard(rows: int, cols: int, size: int = SIZE) -> Selection:
-    """Every other block kept; the reference of each dropped one is the block to its left, or above in the first column."""
+    """Every other block kept; a dropped one refers to the block to its left, or above in the first column."""
     indices = np.arange(rows * cols, dtype=np.int32).reshape(rows, cols)
     dropped = np.add.outer(np.arange(rows), np.arange(cols)) % 2 == 1
     neighbour = np.where(np.arange(cols) > 0, indices - 1, indices - cols)

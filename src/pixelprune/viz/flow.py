@@ -24,8 +24,8 @@ def source_flow(
 ) -> Image.Image:
     """Draw what each dropped block is predicted from.
 
-    A kept block and all blocks that it is the reference of share a colour; lines lead from block to block back to the kept one,
-    which is framed. Kept blocks that are the reference of no other stay clear.
+    A kept block and all blocks that it is the reference of share a colour; lines lead from block to block back to the
+    kept one, which is framed. Kept blocks that are the reference of no other stay clear.
 
     Args, returns, raises: as for :func:`pixelprune.viz.overlay`.
     """

@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 SLOW := tests/test_benchmarks.py tests/test_cli_inspect.py tests/test_explorer.py tests/test_jit.py
 QUICK := $(filter-out $(SLOW),$(wildcard tests/test_*.py)) tests/hf/test_oracle.py tests/hf/test_processor.py
 
-.PHONY: demo quick test test-core test-hf test-oldest test-vllm test-browser install lint lint-vllm docs reader clean
+.PHONY: demo quick test test-core test-hf test-oldest test-vllm test-browser test-evaluate install lint lint-vllm docs reader clean
 
 demo: $(VENV)/.ready
 	$(BIN)/python examples/demo.py
@@ -29,6 +29,7 @@ test:
 	$(MAKE) test-oldest
 	$(MAKE) test-vllm
 	$(MAKE) test-browser
+	$(MAKE) test-evaluate
 
 # All that needs no engine, and how much of the core it runs.
 test-core: $(VENV)/.ready
@@ -67,6 +68,11 @@ test-browser: $(VENV)/.ready .compat/app/.ready
 	sh tests/system-packages.sh
 	PYTHONPATH=$(CURDIR)/.compat/app $(BIN)/python -m pytest tests/browser
 
+# Whole and pruned inside lmms-eval, and inside VLMEvalKit where VLMEVALKIT=DIR names a clone.
+test-evaluate: .eval-venv/.ready
+	sh tests/system-packages.sh
+	.eval-venv/bin/python -m pytest tests/harnesses $(if $(VLMEVALKIT),--vlmevalkit $(VLMEVALKIT))
+
 install: $(VENV)/.ready
 
 # torch first: the CPU build is enough, and a later release would bring several GB of CUDA packages along.
@@ -103,9 +109,22 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	cp -r tests/vllm/environment/* "$$(.venv-vllm/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 	touch $@
 
+# Laid over the other environment, whose torch and transformers it uses: lmms-eval wants an older protobuf. PyPI's
+# torchvision needs the same help beside a CPU torch as in the environment of vLLM.
+.eval-venv/.ready: $(VENV)/.ready tests/harnesses/requirements.txt tests/harnesses/constraints.txt
+	test -x .eval-venv/bin/python || $(BIN)/python -m venv .eval-venv
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		> "$$(.eval-venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/below.pth"
+	.eval-venv/bin/python -m pip install --quiet --disable-pip-version-check \
+		-c tests/harnesses/constraints.txt -r tests/harnesses/requirements.txt
+	.eval-venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	cp tests/vllm/environment/pixelprune_torchvision.* \
+		"$$(.eval-venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+	touch $@
+
 # The bundled reader, trained from random weights: hours on two cores. Stopped and started again, it resumes.
 reader: $(VENV)/.ready
 	sh recipes/tiny_reader/train.sh $(BIN)/python
 
 clean:
-	rm -rf $(VENV) .venv-vllm .compat out build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .venv-vllm .eval-venv .compat out build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

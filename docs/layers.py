@@ -56,7 +56,7 @@ def picture() -> str:
         for folder in layer:
             implied = set().union(*(reachable(found, other) for other in found[folder]))
             direct = " ".join(sorted(found[folder] - implied))
-            lines.append(f"{folder:<8}  imports {direct}" if direct else folder)
+            lines.append(f"{folder:<10}  imports {direct}" if direct else folder)
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks)
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
+from pixelprune.configfile import section_in
 from pixelprune.train import parse_row
-from pixelprune.train.config import TrainConfig, _section_in
+from pixelprune.train.config import TrainConfig
 
 DOCS = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
 
@@ -18,7 +19,7 @@ DOCS = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
 def keys(section: type[BaseModel], prefix: str = "") -> list[str]:
     found = []
     for name, field in section.model_fields.items():
-        inner = _section_in(field.annotation)
+        inner = section_in(field.annotation)
         if inner is not None and field.annotation is inner:
             found += keys(inner, f"{prefix}{name}.")
         else:

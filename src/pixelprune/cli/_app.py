@@ -12,7 +12,7 @@ from typer import Abort
 __all__ = ["Abort", "app"]
 
 #: The commands, in the order of the help text. What they need that is heavy they import when they run.
-COMMANDS = ("inspect", "survey", "explore", "ask", "train", "doctor")
+COMMANDS = ("inspect", "survey", "explore", "ask", "train", "evaluate", "doctor")
 
 app = typer.Typer(
     help="Drop the image blocks that carry no information before a vision-language model sees them.",

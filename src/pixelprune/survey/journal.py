@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from ..errors import ConfigError
+from ..journal import JsonLines
 from .measure import Outcome
 from .records import FORMAT, ImageRow, Problem, Settings
 
@@ -29,74 +26,38 @@ class Journal:
         self.done: dict[str, Outcome] = {}
         #: Seconds that earlier runs took.
         self.seconds = 0.0
-        head = {"format": FORMAT, "settings": asdict(settings)}
-        try:
-            good = self._read(head)
-            self._file = path.open("r+b" if good else "wb")
-            # A last line that was cut off when the process was killed is no line.
-            self._file.truncate(good)
-            self._file.seek(good)
-        except OSError as error:
-            raise ConfigError(f"{path}: cannot be written ({error.strerror})") from error
-        if not good:
-            self._write(head)
+        self._lines = JsonLines(
+            path,
+            {"format": FORMAT, "settings": asdict(settings)},
+            other_head=(
+                "the unfinished survey in this file was made with other settings; delete the file, or choose another "
+                "--out"
+            ),
+            not_one="not the journal of a survey; delete the file, or choose another --out",
+        )
+        for entry in self._lines.entries:
+            outcome = Outcome(
+                entry["key"],
+                [ImageRow(**row) for row in entry["rows"]],
+                [Problem(**problem) for problem in entry["problems"]],
+            )
+            self.done[outcome.key] = outcome
+            self.seconds = max(self.seconds, entry["seconds"])
 
     def add(self, outcomes: list[Outcome], seconds: float) -> None:
         """Note what was done, and the seconds since the run began."""
+        entries = []
         for outcome in outcomes:
             self.done[outcome.key] = outcome
             rows, problems = ([asdict(entry) for entry in part] for part in (outcome.rows, outcome.problems))
-            self._write({"key": outcome.key, "rows": rows, "problems": problems, "seconds": self.seconds + seconds})
-        self._file.flush()
+            entries.append({"key": outcome.key, "rows": rows, "problems": problems, "seconds": self.seconds + seconds})
+        self._lines.add(*entries)
 
     def close(self) -> None:
         """Close the file; it stays."""
-        self._file.close()
+        self._lines.close()
 
     def remove(self) -> None:
         """Close and delete the file: the survey is complete."""
         self.close()
         self.path.unlink(missing_ok=True)
-
-    def _write(self, entry: dict[str, object]) -> None:
-        self._file.write(json.dumps(entry).encode() + b"\n")
-
-    def _read(self, head: dict[str, object]) -> int:
-        """Take over what is done. Returns the bytes up to the end of the last whole line."""
-        if not self.path.exists() or not self.path.stat().st_size:
-            return 0
-        good = 0
-        for number, (entry, end) in enumerate(_lines(self.path)):
-            if number == 0:
-                if entry != json.loads(json.dumps(head)):
-                    raise ConfigError(
-                        f"{self.path}: the unfinished survey in this file was made with other settings; delete the "
-                        f"file, or choose another --out"
-                    )
-            else:
-                outcome = Outcome(
-                    entry["key"],
-                    [ImageRow(**row) for row in entry["rows"]],
-                    [Problem(**problem) for problem in entry["problems"]],
-                )
-                self.done[outcome.key] = outcome
-                self.seconds = max(self.seconds, entry["seconds"])
-            good = end
-        if not good:
-            raise ConfigError(f"{self.path}: not the journal of a survey; delete the file, or choose another --out")
-        return good
-
-
-def _lines(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
-    """Every whole line and the offset of its end, up to the first that is none."""
-    end = 0
-    with path.open("rb") as file:
-        for line in file:
-            try:
-                entry = json.loads(line)
-            except ValueError:
-                return
-            if not line.endswith(b"\n") or not isinstance(entry, dict):
-                return
-            end += len(line)
-            yield entry, end

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TypedDict
 
 from ..core.config import threshold_of
-from ..errors import ConfigError, install_hint
+from ..errors import ConfigError
 from ..models.shape import ModelShape
-from ..viz import charts
+from ..viz import charts, page
 from ..viz.charts import PERCENTILES
 from .advice import Recommendation, lattices, recommend
 from .pictures import Picture, draw, extremes
@@ -67,7 +67,7 @@ def write_html(survey: Survey, path: Path) -> None:
         base=base.rstrip(os.sep),
         short=lambda name: name.removeprefix(base) or name,
     )
-    _write(path, html)
+    page.write(path, html)
 
 
 def write_comparison(surveys: Sequence[Survey], names: Sequence[str], path: Path) -> None:
@@ -113,7 +113,7 @@ def write_comparison(surveys: Sequence[Survey], names: Sequence[str], path: Path
         levels=LEVELS,
         changed=changes(first, second),
     )
-    _write(path, html)
+    page.write(path, html)
 
 
 class Change(TypedDict):
@@ -214,54 +214,8 @@ def _point(best: Recommendation, rows: Sequence[ImageRow]) -> tuple[float, float
 
 
 def _render(name: str, **values: object) -> str:
-    try:
-        import jinja2
-    except ImportError as error:
-        raise ConfigError(f"the report needs jinja2: {install_hint('survey')}") from error
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("pixelprune.survey", "templates"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters |= {
-        "percent": lambda ratio: f"{ratio:.1%}",
-        "amount": _amount,
-        "flops": lambda value: _scaled(value, "FLOP"),
-        "bytes": lambda value: _scaled(value, "B"),
-        "seconds": _seconds,
-    }
-    environment.globals |= {"setting_key": setting_key, "threshold_of": threshold_of, "asdict": asdict}
-    return environment.get_template(name).render(**values)
-
-
-def _amount(value: int) -> str:
-    return f"{value:,}"
-
-
-def _scaled(value: float, unit: str) -> str:
-    """Three digits and a prefix: 12.3 TFLOP."""
-    for prefix in ("", "k", "M", "G", "T", "P", "E"):
-        if value < 1000 or prefix == "E":
-            break
-        value /= 1000
-    return f"{value:.3g} {prefix}{unit}"
-
-
-def _seconds(value: float) -> str:
-    if value < 90:
-        return f"{value:.1f} s"
-    minutes, seconds = divmod(round(value), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
-
-
-def _write(path: Path, html: str) -> None:
-    try:
-        path.write_text(html, encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be written ({error.strerror})") from error
+    known = {"setting_key": setting_key, "threshold_of": threshold_of, "asdict": asdict}
+    return page.render("pixelprune.survey", name, known, **values)
 
 
 __all__ = ["Change", "Picture", "changes", "write_comparison", "write_html"]

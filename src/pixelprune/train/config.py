@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import types
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
+from pydantic import BeforeValidator, Field, PlainSerializer
 
-from ..core.config import PruneConfig, did_you_mean
+from ..configfile import Section, check, read_yaml
+from ..core.config import PruneConfig
 from ..errors import ConfigError
 from .options import check_options, moved_keys
 
 Part = Literal["vision", "merger", "language"]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def _file(value: Any) -> Any:
@@ -30,14 +25,14 @@ def _list(value: Any) -> Any:
     return [value] if isinstance(value, str | dict) else value
 
 
-class DataFile(_Section):
+class DataFile(Section):
     """A JSONL file. ``weight``: how often its rows come, in any unit, see :class:`~pixelprune.train.MixtureSampler`."""
 
     path: str
     weight: float | None = Field(default=None, ge=0)
 
 
-class Data(_Section):
+class Data(Section):
     """The rows.
 
     Attributes:
@@ -61,14 +56,14 @@ class Data(_Section):
     max_length: int | None = Field(default=None, ge=1)
 
 
-class Images(_Section):
+class Images(Section):
     """Least and most pixels of an image, as its processor resizes it; the model's own where not given."""
 
     min_pixels: int | None = Field(default=None, ge=1)
     max_pixels: int | None = Field(default=None, ge=1)
 
 
-class Lora(_Section):
+class Lora(Section):
     """LoRA adapters on all linear layers of some parts of the model; everything else is frozen.
 
     Attributes:
@@ -82,7 +77,7 @@ class Lora(_Section):
     merge: bool = False
 
 
-class Tune(_Section):
+class Tune(Section):
     """What is trained, and how it is computed.
 
     Attributes:
@@ -104,7 +99,7 @@ class Tune(_Section):
     linear_patches: bool | Literal["auto"] = "auto"
 
 
-class Distill(_Section):
+class Distill(Section):
     """Self-distillation, see :class:`~pixelprune.train.DistillationTrainer`.
 
     Attributes:
@@ -121,7 +116,7 @@ def _prune(value: Any) -> Any:
     return value if isinstance(value, PruneConfig | None) else PruneConfig.from_mapping(value)
 
 
-class TrainConfig(_Section):
+class TrainConfig(Section):
     """A training run.
 
     Attributes:
@@ -158,17 +153,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
     Raises:
         ConfigError: one line with the file, the key, the value seen and what is allowed.
     """
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path}: must hold keys such as model, data and output; got {type(content).__name__}")
-    for override in overrides:
-        _override(content, override)
-    return parse_config(content, str(path))
+    return parse_config(read_yaml(path, overrides, "model, data and output"), str(path))
 
 
 def parse_config(content: dict[str, Any], where: str = "the config") -> TrainConfig:
@@ -176,10 +161,7 @@ def parse_config(content: dict[str, Any], where: str = "the config") -> TrainCon
     moved = moved_keys(content)
     if moved:
         raise ConfigError(f"{where}: {moved}")
-    try:
-        config = TrainConfig.model_validate(content)
-    except ValidationError as error:
-        raise ConfigError(f"{where}: {'; '.join(_describe(problem) for problem in error.errors())}") from None
+    config = check(TrainConfig, content, where)
     _check(config, where)
     return config
 
@@ -196,50 +178,3 @@ def _check(config: TrainConfig, where: str) -> None:
         raise ConfigError(f"{where}: tune.freeze does nothing beside tune.lora, which freezes everything; leave it out")
     if config.trainer.get("eval_strategy", "no") != "no" and not config.data.eval:
         raise ConfigError(f"{where}: trainer.eval_strategy and trainer.eval_steps need data.eval")
-
-
-def _override(content: dict[str, Any], text: str) -> None:
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise ConfigError(f"an override is key=value, such as trainer.max_steps=10; got {text!r}")
-    *sections, last = key.split(".")
-    for section in sections:
-        inner = content.setdefault(section, {})
-        if inner is None:
-            inner = content[section] = {}
-        if not isinstance(inner, dict):
-            raise ConfigError(f"{text!r}: {section} is no section")
-        content = inner
-    try:
-        content[last] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{text!r}: the value is not valid YAML") from error
-
-
-def _describe(problem: Any) -> str:
-    where, message = [str(part) for part in problem["loc"] if str(part).isidentifier() or isinstance(part, int)], ""
-    if problem["type"] == "extra_forbidden":
-        *sections, key = problem["loc"]
-        return f"unknown key {'.'.join(where)!r}{did_you_mean(key, _keys(TrainConfig, sections))}"
-    if problem["type"] == "missing":
-        return f"the key {'.'.join(where)!r} is missing"
-    message = problem["msg"].removeprefix("Value error, ")
-    seen = "" if problem["type"] == "value_error" else f"; got {problem['input']!r}"  # ours say what they saw
-    return f"{'.'.join(where)}: {message}{seen}"
-
-
-def _keys(section: Any, names: Sequence[Any]) -> list[str]:
-    """The keys of a section that is found by the names on the way to it."""
-    for name in names:
-        if isinstance(name, str) and name in section.model_fields:
-            section = _section_in(section.model_fields[name].annotation) or section
-    return list(section.model_fields)
-
-
-def _section_in(annotation: Any) -> Any:
-    """The section class inside a type such as ``Lora | None`` or ``list[DataFile]``."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    if get_origin(annotation) in (Union, types.UnionType, list, Annotated):
-        return next((found for inner in get_args(annotation) if (found := _section_in(inner))), None)
-    return None

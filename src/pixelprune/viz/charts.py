@@ -122,6 +122,32 @@ def curve(
     return _svg({"data": {"values": rows}, "layer": layers})
 
 
+def differences(rows: Sequence[tuple[str, float, float, float]], title: str) -> str:
+    """Differences with their intervals, one below the other, and a line at zero.
+
+    Args:
+        rows: a name, the difference, and the lower and upper end of its interval.
+        title: of the axis.
+    """
+    values = [{"name": name, "mean": mean, "low": low, "high": high} for name, mean, low, high in rows]
+    y: Spec = {"field": "name", "type": "nominal", "sort": None, "title": None, "axis": {"labelLimit": 320}}
+    x: Spec = {"field": "low", "type": "quantitative", "title": title}
+    colour: Spec = {"color": {"value": _COLOURS[0]}}
+    layers: list[Spec] = [
+        {
+            "data": {"values": [{"zero": 0}]},
+            "mark": {"type": "rule", "color": "currentColor", "opacity": 0.5},
+            "encoding": {"x": {"field": "zero", "type": "quantitative", "title": title}},
+        },
+        {"mark": {"type": "rule", "strokeWidth": 2}, "encoding": {"y": y, "x": x, "x2": {"field": "high"}, **colour}},
+        {
+            "mark": {"type": "point", "size": 60, "filled": True, "opacity": 1},
+            "encoding": {"y": y, "x": x | {"field": "mean"}, **colour},
+        },
+    ]
+    return _svg({"data": {"values": values}, "layer": layers, "height": max(60, 24 * len(rows))})
+
+
 def _colour(names: list[str]) -> Spec:
     if len(names) == 1:
         return {"color": {"value": _COLOURS[0]}}

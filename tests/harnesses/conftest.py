@@ -1,0 +1,37 @@
+"""The tests of both harnesses, in an environment that has lmms-eval: make test-evaluate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+
+def pytest_addoption(parser):
+    parser.addoption("--vlmevalkit", metavar="DIR", help="a clone of VLMEvalKit, at the commit that is built on")
+
+
+def pytest_generate_tests(metafunc):
+    if "harness" in metafunc.fixturenames:
+        clone = metafunc.config.getoption("vlmevalkit")
+        metafunc.parametrize("harness", ["lmms-eval", *(["vlmevalkit"] if clone else [])], scope="session")
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if not config.getoption("vlmevalkit"):
+        terminalreporter.write_line(
+            "VLMEvalKit was NOT tested: it is on no package index. With a clone: make test-evaluate VLMEVALKIT=DIR",
+            yellow=True,
+        )
+
+
+@pytest.fixture(scope="session")
+def clone(pytestconfig) -> Path | None:
+    folder = pytestconfig.getoption("vlmevalkit")
+    return Path(folder).resolve() if folder else None
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    torch.set_num_threads(1)

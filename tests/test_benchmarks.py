@@ -29,7 +29,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Any]]:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     before = set(sys.modules)
     yield importlib.import_module
-    for name in {"common", "selection", "preprocess", "prefill", "viewing"} & (set(sys.modules) - before):
+    for name in {"common", "selection", "preprocess", "prefill", "viewing", "crops"} & (set(sys.modules) - before):
         del sys.modules[name]
 
 
@@ -236,3 +236,34 @@ def test_viewing(script, picture: Path, tmp_path: Path, capsys) -> None:
     (measured,) = json.loads((tmp_path / "out.json").read_text())["survey"]
     assert measured["decoded"] > measured["surveyed"] > 0
     assert 0 < measured["share"] < 1
+
+
+def test_crops_are_the_regions_of_a_page(script: Callable[[str], Any]) -> None:
+    """Two columns below a title: three regions with their margins, and no region in an empty page."""
+    crops = script("crops")
+    page = np.full((700, 500), 255, np.uint8)
+    places = [(40, 30, 460, 60), (40, 120, 220, 600), (280, 120, 460, 580)]
+    for left, top, right, bottom in places:
+        page[top:bottom:6, left:right] = page[top:bottom, left] = page[bottom - 1, left:right] = 0
+        page[top:bottom, right - 1] = 0
+    assert list(crops.regions(page)) == [(a - 4, b - 4, c + 4, d + 4) for a, b, c, d in places]
+    page[100:104, 250] = 0  # a speck
+    assert len(list(crops.regions(page))) == 3
+    assert not list(crops.regions(np.full((100, 100), 7, np.uint8)))
+
+
+def test_crops_counts_pages_and_crops(
+    script: Callable[[str], Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = np.full((640, 640, 3), 255, np.uint8)
+    page[64:352, 64:352] = np.random.default_rng(0).integers(0, 256, (288, 288, 3))
+    path = tmp_path / "page.png"
+    Image.fromarray(page).save(path)
+    script("crops").main([str(path), "--model", "qwen3_vl"])
+    ((row, total),) = _tables(capsys.readouterr().out)
+    kept, blocks = _kept(path)
+    assert (row["page"], row["blocks"], row["crops"]) == ("page.png", str(blocks), "1")
+    assert row["kept"] == f"{kept / blocks:.1%}"
+    # The crop has a margin of 4 pixels around 288: 9 blocks a side after resizing, nothing of which can be dropped.
+    assert (row["blocks of the crops"], row["kept of these"]) == (f"81 ({81 / blocks:.0%})", "100.0%")
+    assert {**total, "page": ""} == {**row, "page": ""}

@@ -31,4 +31,5 @@ REFUSED: dict[str, str] = {
     "minicpm_ocr": _WINDOWS,
     "minicpmv4_6": _WINDOWS,
     "minicpmv4_7": _WINDOWS,
+    "opencua": "its classes are code of its own beside the weights, not those of transformers",
 }

@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pixelprune import PruneConfig, select
+from pixelprune import PruneConfig, select, select_sequence
+from pixelprune.core.frames import frame_files
 from pixelprune.core.images import open_image
 from pixelprune.models.resize import ResizeSpec
 from pixelprune.viz import error_map, overlay, source_flow, token_grid
 
 ROOT = Path(__file__).parents[1]
+HISTORY = ROOT / "examples" / "history"
 GAP, EDGE, HEIGHT = 24, 2, 1000
 PAIRS = {
     "what-is-kept.png": ("application-form.png", "phone.png"),
@@ -33,6 +35,7 @@ def main() -> None:
     form, dashboard, jpeg = map(resized, ("application-form.png", "dashboard-dark.png", "diagram-jpeg.jpg"))
     save(token_grid(form, select(form), PruneConfig(), packed=True), "tokens.png")
     save(source_flow(dashboard, select(dashboard), PruneConfig()), "flow.png")
+    draw_history()
     near = PruneConfig(threshold=0.05)
     save(error_map(jpeg, select(jpeg, near), near), "error.png", 900)
 
@@ -53,6 +56,19 @@ def draw_pairs() -> None:
             save(stack([beside(panels[:2]), beside(panels[2:])]), target)
         else:
             save(beside(panels), target)
+
+
+def draw_history() -> None:
+    """Three screenshots in order, and what is kept of each where it may refer to the one before."""
+    config = PruneConfig(references="previous")
+    pixels = [ResizeSpec.for_model("qwen3_vl").resize(open_image(path)) for path in frame_files(HISTORY)]
+    rows = []
+    for image, chosen in zip(pixels, select_sequence(pixels, config).images, strict=True):
+        kept = overlay(image, chosen.alone, config, shown_before=chosen.shown_before)
+        whole = Image.new("RGB", kept.size, "white")
+        whole.paste(Image.fromarray(image))
+        rows.append(beside([whole, kept]))
+    save(stack(rows), "history.png")
 
 
 def fit(image: Image.Image) -> Image.Image:
@@ -83,7 +99,7 @@ def stack(rows: list[Image.Image]) -> Image.Image:
 
 def save(sheet: Image.Image, name: str, width: int = 1600) -> None:
     sheet = sheet.resize((width, round(sheet.height * width / sheet.width)), Image.Resampling.LANCZOS)
-    sheet.quantize(256, dither=Image.Dither.NONE).save(ROOT / "docs" / "images" / name, optimize=True)
+    sheet.quantize(256, kmeans=1, dither=Image.Dither.NONE).save(ROOT / "docs" / "images" / name, optimize=True)
 
 
 if __name__ == "__main__":

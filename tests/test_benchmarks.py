@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pixelprune import PruneConfig, select
+from pixelprune import PruneConfig, select, select_sequence
 from pixelprune.core.config import METHODS
 from pixelprune.models.resize import ResizeSpec
 
@@ -29,7 +29,9 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Any]]:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     before = set(sys.modules)
     yield importlib.import_module
-    for name in {"common", "selection", "preprocess", "prefill", "viewing", "crops"} & (set(sys.modules) - before):
+    for name in {"common", "selection", "preprocess", "prefill", "viewing", "crops", "sequences"} & (
+        set(sys.modules) - before
+    ):
         del sys.modules[name]
 
 
@@ -267,3 +269,32 @@ def test_crops_counts_pages_and_crops(
     # The crop has a margin of 4 pixels around 288: 9 blocks a side after resizing, nothing of which can be dropped.
     assert (row["blocks of the crops"], row["kept of these"]) == (f"81 ({81 / blocks:.0%})", "100.0%")
     assert {**total, "page": ""} == {**row, "page": ""}
+
+
+def test_sequences(script: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Counts are those of the core, the model takes what is counted, and a typed word costs what it changes."""
+    folder = tmp_path / "history"
+    folder.mkdir()
+    with Image.open(ROOT / "examples" / "images" / "slide.png") as slide:
+        page = slide.convert("RGB").crop((0, 0, 320, 288))
+    typed = page.copy()
+    typed.paste((9, 9, 9), (70, 100, 120, 110))
+    for number, image in ((2, page), (10, typed)):  # in the order of numbers, not of letters
+        image.save(folder / f"{number}.png")
+    out = tmp_path / "out.json"
+    script("sequences").main([str(folder), "--repeats", "1", "--prefill", "2", "--json", str(out)])
+    output = capsys.readouterr().out
+    tokens, agent, _, _, prefill = _tables(output)
+    pixels = [ResizeSpec.for_model("qwen3_vl").resize(image) for image in (page, typed)]
+    alone, kept = select(pixels[0]).num_kept, select_sequence(pixels)
+    assert kept.num_kept == alone + len(kept.kept_indices[1]) < alone + 9
+    assert tokens[0]["alone"] == str(alone + select(pixels[1]).num_kept)
+    assert tokens[0]["previous"].startswith(f"{kept.num_kept} ")
+    assert [row["sequence"] for row in tokens[1:]][-1] == "unrelated screens" and len(tokens) == 6
+    # The window of 5 is not full, so each step prefills the latest screen alone; alone in its prompt, it is whole.
+    sliding = next(row for row in agent if row["an agent sends"] == "sliding window of 5")
+    assert (sliding["whole"], sliding["previous"]) == ("90", f"{kept.num_kept / 2:.0f}")
+    assert agent[0]["previous"] == agent[0]["alone"] == f"{(alone + select(pixels[1]).num_kept) / 2:.0f}"
+    row = json.loads(out.read_text())["prefill"][0]
+    assert (row["previous"], row["blocks"]) == (kept.num_kept, kept.num_blocks)
+    assert row["dense_blocks"] <= kept.num_kept and prefill[0]["images"] == "2"

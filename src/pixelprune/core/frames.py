@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import cache
+from os import PathLike
 from pathlib import Path, PurePosixPath
 
 from PIL import Image
@@ -44,12 +45,13 @@ def natural(name: str) -> list[str | int]:
     return [int(part) if index % 2 else part for index, part in enumerate(re.split(r"([0-9]+)", name))]
 
 
-def frame_files(folder: Path) -> list[Path]:
+def frame_files(folder: str | PathLike[str]) -> list[Path]:
     """The images in a folder, not those in folders in it, by their names with numbers in order.
 
     Raises:
         ImageError: there is none, or the folder cannot be read.
     """
+    folder = Path(folder)
     try:
         files = [path for path in folder.iterdir() if is_picture(path.name) and path.is_file()]
     except OSError as error:

@@ -105,9 +105,7 @@ def main(arguments: list[str] | None = None) -> None:
     print(common.table(tokens, TOKENS), flush=True)
 
     agents = [row for name, images in sequences if len(images) > 1 for row in windows(name, images)]
-    print(
-        "\nTokens of an agent's screens to prefill at a step beside a perfect prefix cache, mean of all steps\n"
-    )
+    print("\nTokens of an agent's screens to prefill at a step beside a perfect prefix cache, mean of all steps\n")
     print(common.table(agents, AGENT), flush=True)
 
     times = [selecting(name, images, args.repeats) for name, images in sequences]

@@ -71,6 +71,9 @@ NOT_RUN = {
     r"python -m recipes.tiny_reader.": "needs models that take hours to train; tests/reader runs it small",
     r"accelerate launch ": "starts processes: tests/train/test_train_distributed.py trains in two",
     r"pixelprune explore": "serves until it is stopped: tests/browser runs it",
+    r"pixelprune evaluate ": "needs a harness: tests/harnesses runs it; tests/evaluate loads the configs",
+    r"lmms-eval ": "needs lmms-eval: tests/harnesses runs its like",
+    r"git clone ": "needs the network",
     r"pixelprune doctor": "tests/hf/test_cli.py runs it",
 }
 

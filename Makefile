@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 SLOW := tests/test_benchmarks.py tests/test_cli_inspect.py tests/test_explorer.py tests/test_jit.py
 QUICK := $(filter-out $(SLOW),$(wildcard tests/test_*.py)) tests/hf/test_oracle.py tests/hf/test_processor.py
 
-.PHONY: demo quick test test-core test-hf test-oldest test-vllm test-browser test-evaluate install lint lint-vllm docs reader clean
+.PHONY: demo quick test test-core test-hf test-oldest test-vllm test-browser test-evaluate first-hour install lint lint-vllm docs reader clean
 
 demo: $(VENV)/.ready
 	$(BIN)/python examples/demo.py
@@ -30,6 +30,10 @@ test:
 	$(MAKE) test-vllm
 	$(MAKE) test-browser
 	$(MAKE) test-evaluate
+
+# What README says, from a built wheel in a fresh environment outside the repository.
+first-hour:
+	$(PYTHON) tests/first_hour.py
 
 # All that needs no engine, and how much of the core it runs.
 test-core: $(VENV)/.ready

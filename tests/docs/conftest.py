@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
 import sys
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hub import MODEL, fill_hub
+from hub import fill_hub
 from pages import ROOT
-from PIL import Image
+from samples import write_samples
 
-from pixelprune.check.tiny import build_tiny, tiny_model
-from pixelprune.train import add_lora
-
-ROW = {
-    "messages": [
-        {"role": "user", "content": [{"type": "image", "image": "a.png"}, {"type": "text", "text": "Total?"}]},
-        {"role": "assistant", "content": "12.50"},
-    ]
-}
+from pixelprune.check.tiny import build_tiny
 
 
 @pytest.fixture(scope="session")
@@ -51,23 +41,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def samples(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> Path:
     """The files, and the repository's ``examples`` beside them."""
     folder = tmp_path_factory.mktemp("samples")
-    shutil.copytree(ROOT / "examples", folder / "examples")
-    images = folder / "examples" / "images"
-    page = folder / "page.png"
-    shutil.copy(images / "application-form.png", page)
-    with Image.open(page) as image:
-        image.convert("RGB").save(folder / "report.pdf")
-    (folder / "scans").mkdir()
-    for number in (1, 2):
-        shutil.copy(folder / "examples" / "pages" / f"page-{number}.png", folder / "scans")
-    with zipfile.ZipFile(folder / "more.zip", "w") as archive:
-        archive.write(folder / "examples" / "pages" / "page-3.png", "page-3.png")
-    shutil.copy(folder / "examples" / "pages" / "page-1.png", folder / "a.png")
-    (folder / "train.jsonl").write_text(json.dumps(ROW) + "\n")
-    (folder / "config.yaml").write_text(f"model: {MODEL}\noutput: out/model\ndata: {{train: [train.jsonl]}}\n")
-    adapter = add_lora(tiny_model(), ["language"], rank=2)
-    adapter.peft_config["default"].base_model_name_or_path = MODEL
-    adapter.save_pretrained(folder / "out" / "lora-distill")
+    write_samples(folder)
     for month in ("january", "june"):
         subprocess.run(
             [sys.executable, "-m", "pixelprune", "survey", "scans", "--out", f"{month}.html"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,10 +49,10 @@ def script(page: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def commands() -> dict[str, str]:
-    """Every shell command of every page, without its comment, and the first page that has it."""
+def commands(pages: Iterable[str] = tuple(PAGES)) -> dict[str, str]:
+    """Every shell command of some pages, without its comment, and the first page that has it."""
     found: dict[str, str] = {}
-    for page in PAGES:
+    for page in pages:
         for block in blocks(page, "sh"):
             for line in block.text.replace("\\\n", " ").splitlines():
                 command = " ".join(re.sub(r"(^|\s)#.*", "", line).split())

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pixelprune import PruneConfig, select
 from pixelprune.core.config import METHODS, REFERENCES
 from pixelprune.core.selections import Selections
-from pixelprune.core.sequence import SequenceSelector, select_sequence
+from pixelprune.core.sequence import SequenceSelector, reference_numbers, select_sequence
 from pixelprune.errors import ConfigError, ImageError, SelectionError
 
 SIZE = 4
@@ -105,6 +105,25 @@ def test_equals_the_twin(images: list[np.ndarray], config: PruneConfig, referenc
     report = got.reports()
     assert [r.alone - r.kept for r in report] == [sum(r.references.values()) for r in report]
     assert sum(r.kept for r in report) == got.num_kept and got.retain_ratio == got.num_kept / got.num_blocks
+
+
+@given(sequences(), budgets, st.sampled_from(REFERENCES), st.data())
+@settings(max_examples=150, deadline=None)
+def test_what_is_kept_depends_on_an_image_and_its_references_alone(
+    images: list[np.ndarray], config: PruneConfig, references: str, data: st.DataObject
+) -> None:
+    """So some images can be selected with those that they may refer to, without the rest of the sequence."""
+    whole = select_sequence(images, config, references=references, block_size=SIZE)
+    numbers = range(len(images))
+    for number in numbers:
+        assert reference_numbers(number, references) == [
+            n for n in earlier(number, references)[::-1] if 0 <= n < number
+        ]
+    wanted = data.draw(st.sets(st.sampled_from(numbers), min_size=1))
+    part = sorted({each for number in wanted for each in (number, *reference_numbers(number, references))})
+    got = select_sequence([images[n] for n in part], config, references=references, block_size=SIZE)
+    for number in wanted:
+        assert got.kept_indices[part.index(number)].tolist() == whole.kept_indices[number].tolist()
 
 
 @given(sequences(), configs, st.sampled_from(REFERENCES))

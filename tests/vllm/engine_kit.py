@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pixelprune import PruneConfig, select
+from pixelprune import PruneConfig, select_sequence
 
 IMAGES = Path(__file__).parents[2] / "examples" / "images"
 HOLE = "<|vision_start|><|image_pad|><|vision_end|>"
@@ -40,12 +40,22 @@ def margins() -> Image.Image:
     return page
 
 
+@cache
+def screen(state: str) -> Image.Image:
+    """A part of a screen, with something else at the place of each of these letters."""
+    picture = crop("docs-page.png", 300, 100, 620, 340).copy()
+    for place, letter in enumerate("abcd"):
+        if letter in state:
+            picture.paste(
+                crop("tax-form.png", 60 + 40 * place, 80, 130 + 40 * place, 120), (20 + 64 * place, 50 * place)
+            )
+    return picture
+
+
 def requests(asked: list[tuple[str, str]]) -> list[dict[str, Any]]:
     """As ``LLM.generate`` takes them, from prompts and settings by name."""
-    return [
-        PROMPTS[name].request(**({} if SETTINGS[setting] is None else {"pixelprune": SETTINGS[setting]}))
-        for name, setting in asked
-    ]
+    chosen = [(prompt_named(name), settings_named(setting)) for name, setting in asked]
+    return [prompt.request(**({} if given is None else {"pixelprune": given})) for prompt, given in chosen]
 
 
 @dataclass(frozen=True)
@@ -80,6 +90,27 @@ SETTINGS: dict[str, Any] = {
     "0.05, lattice": {"threshold": 0.05, "lattice": 3},
 }
 
+#: Screens in use, one after the other, as an agent sends them: a word is a screen, see :func:`screen`.
+HISTORIES = ("a ab", "a ab abc", "ab", "ab abc abcd", "abcd abc ab", "ab a", "a a", "ab abc ab")
+REFERRING: dict[str, Any] = {
+    "previous": {"references": "previous"},
+    "first+previous, 0.02": {"references": "first+previous", "threshold": 0.02},
+    "any": {"references": "any"},
+}
+
+
+def prompt_named(name: str) -> Prompt:
+    """One of ``PROMPTS``, or a history by its screens."""
+    if name in PROMPTS:
+        return PROMPTS[name]
+    screens = tuple(screen(state) for state in name.split())
+    return Prompt("".join(f"Then {HOLE}" for _ in screens) + "What changed?", screens)
+
+
+def settings_named(name: str) -> dict[str, Any] | None:
+    """Of ``SETTINGS`` or ``REFERRING``."""
+    return {**SETTINGS, **REFERRING}[name]
+
 
 @contextlib.contextmanager
 def without_llvmlite() -> Iterator[None]:
@@ -106,7 +137,7 @@ class Engine:
         return [
             (name, setting)
             for (name, setting), answer in zip(asked, got, strict=True)
-            if answer != self.twin.answer(name, SETTINGS[setting], answer[1])
+            if answer != self.twin.answer(name, settings_named(setting), answer[1])
         ]
 
     def answers(self, requests: list[dict[str, Any]], steps: int = STEPS) -> list[tuple[int, list[int]]]:
@@ -130,16 +161,25 @@ class Twin:
     processor: Any
     tokenizer: Any
 
-    def kept(self, image: Image.Image, settings: dict[str, Any] | None) -> np.ndarray:
-        """What the core selects on the image as the stock processor resizes it; everything without settings."""
+    def pixels(self, image: Image.Image) -> np.ndarray:
+        """The image as the stock processor resizes it."""
         raw = self.processor(images=image, do_rescale=False, do_normalize=False, return_tensors="np")
         ((_, height, width),) = raw["image_grid_thw"].tolist()
-        if settings is None:
-            return np.arange(height * width // 4)
         patch = self.processor.patch_size
         rows = np.asarray(raw["pixel_values"]).reshape(height // 2, width // 2, 2, 2, 3, 2, patch, patch)[..., 0, :, :]
         pixels = rows.transpose(0, 2, 5, 1, 3, 6, 4).reshape(height * patch, width * patch, 3)
-        return select(pixels.astype(np.uint8), PruneConfig(**settings), block_size=2 * patch).kept_indices
+        return pixels.astype(np.uint8)
+
+    def kept(self, image: Image.Image, settings: dict[str, Any] | None) -> np.ndarray:
+        """What the core selects on an image alone; everything without settings."""
+        return self.kept_of_row([image], settings)[0]
+
+    def kept_of_row(self, images: Sequence[Image.Image], settings: dict[str, Any] | None) -> list[np.ndarray]:
+        """What the core selects on each image of a request; everything without settings."""
+        pixels, block = [self.pixels(image) for image in images], 2 * self.processor.patch_size
+        if settings is None:
+            return [np.arange(image.shape[0] * image.shape[1] // block**2) for image in pixels]
+        return list(select_sequence(pixels, PruneConfig(**settings), block_size=block).kept_indices)
 
     def full_inputs(self, prompt: Prompt, kept: list[np.ndarray]) -> Any:
         from pixelprune.check.oracle import FullInputs
@@ -160,8 +200,8 @@ class Twin:
         """
         from pixelprune.check import oracle
 
-        prompt = PROMPTS[name]
-        inputs = self.full_inputs(prompt, [self.kept(image, settings) for image in prompt.images])
+        prompt = prompt_named(name)
+        inputs = self.full_inputs(prompt, self.kept_of_row(prompt.images, settings))
         dropped = int(oracle.dropped_tokens(inputs, self.model.config.image_token_id).sum())
         inputs.input_ids, length = torch.cat([inputs.input_ids, torch.tensor(given)]), len(inputs.input_ids) - dropped
         with torch.no_grad():
@@ -188,7 +228,7 @@ def options(folder: Path, **changes: Any) -> dict[str, Any]:
         "enforce_eager": True,
         "max_model_len": 2048,
         "max_num_seqs": 16,
-        "limit_mm_per_prompt": {"image": 2, "video": 0},
+        "limit_mm_per_prompt": {"image": 3, "video": 0},
         "mm_processor_kwargs": {"size": {"shortest_edge": 3136, "longest_edge": BLOCKS * (2 * patch) ** 2}},
         "seed": 0,
         **changes,

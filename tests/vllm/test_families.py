@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
-from engine_kit import PROMPTS, SETTINGS, Engine, engine, requests
+from engine_kit import (
+    HISTORIES,
+    PROMPTS,
+    REFERRING,
+    SETTINGS,
+    Engine,
+    engine,
+    prompt_named,
+    requests,
+    settings_named,
+)
 
 from pixelprune.check import oracle
 from pixelprune.models.registry import FAMILIES
+from pixelprune.vllm import processor
 
 ASKED = [(name, setting) for setting in SETTINGS for name in PROMPTS]
 #: Root of the mean square error over that of the values: float32 in another order of summation, and bfloat16, which is
@@ -44,23 +57,44 @@ def test_answers_equal_the_oracles(family: Engine) -> None:
 
 def processed(family: Engine, name: str, settings: dict | None) -> dict:
     """What vLLM's processor makes of a prompt."""
-    processor = family.llm.llm_engine.renderer.get_mm_processor()
-    request = PROMPTS[name].request()
-    items = processor.info.parse_mm_data(request["multi_modal_data"])
-    engine_kwargs = {"pixelprune": settings}
-    return processor(request["prompt"], items, hf_processor_mm_kwargs=engine_kwargs)
+    mm_processor = family.llm.llm_engine.renderer.get_mm_processor()
+    request = prompt_named(name).request()
+    items = mm_processor.info.parse_mm_data(request["multi_modal_data"])
+    return mm_processor(request["prompt"], items, hf_processor_mm_kwargs={"pixelprune": settings})
 
 
-@pytest.mark.parametrize("name", ["one", "two", "margins"])
-@pytest.mark.parametrize("setting", ["none", "0", "0.05"])
+def test_histories_equal_the_oracles(family: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One after the other, as an agent sends them, from caches that the others have filled; then in one batch."""
+    if family.model_type.startswith("qwen3_5"):  # bfloat16, as above
+        return
+    asked = [(name, setting) for setting in REFERRING for name in HISTORIES]
+    got = [family.answers([request])[0] for request in requests(asked)]
+    assert family.wrong(got, asked) == []
+    assert family.answers(requests(asked)) == got
+    # The control: keys without those of references, and a screen is found as it was kept after another one.
+    monkeypatch.setattr(processor, "_keys_of_references", lambda keys, settings: [{} for _ in keys])
+    broken = [family.answers([request])[0] for request in requests(asked)]
+    wrong = family.wrong(broken, asked)
+    assert {("ab", setting) for setting in REFERRING} | {("a a", setting) for setting in REFERRING} <= set(wrong)
+    assert ("a ab", "previous") not in wrong
+
+
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [
+        *itertools.product(["one", "two", "margins"], ["none", "0", "0.05"]),
+        ("a ab abc", "previous"),
+        ("ab abc ab", "any"),
+    ],
+)
 def test_encoder_outputs_and_positions_equal_the_oracles(family: Engine, name: str, setting: str) -> None:
     from vllm.multimodal.inputs import MultiModalFeatureSpec
     from vllm.multimodal.utils import group_and_batch_mm_kwargs
 
-    settings = SETTINGS[setting]
+    settings, prompt = settings_named(setting), prompt_named(name)
     inputs = processed(family, name, settings)
     items, places = inputs["mm_kwargs"]["image"], inputs["mm_placeholders"]["image"]
-    kept = [family.twin.kept(image, settings) for image in PROMPTS[name].images]
+    kept = family.twin.kept_of_row(prompt.images, settings)
     assert [place.length for place in places] == [len(indices) for indices in kept]
 
     def run(model):
@@ -82,7 +116,7 @@ def test_encoder_outputs_and_positions_equal_the_oracles(family: Engine, name: s
         return features, broken, model.get_mrope_input_positions(inputs["prompt_token_ids"], specs)
 
     ((features, broken, (positions, delta)),) = family.llm.apply_model(run)
-    full = family.twin.full_inputs(PROMPTS[name], kept)
+    full = family.twin.full_inputs(prompt, kept)
     with torch.no_grad():
         pooled, deep = oracle.encode(family.twin.model.float(), full)
     expected = torch.cat([torch.cat(pooled), *deep], dim=1)

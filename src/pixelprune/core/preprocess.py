@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -98,6 +98,7 @@ def prepare(
     patch_size: int,
     merge_size: int,
     temporal_patch_size: int,
+    wanted: Collection[int] | None = None,
 ) -> Iterator[tuple[ImageSelection, NDArray[Any] | Tensor]]:
     """Select, then lay out the kept blocks, of each image of a row.
 
@@ -105,6 +106,7 @@ def prepare(
         images: the row's images in order, each with its table of levels; a tensor on another device is processed there.
         config: the settings. One image after the other is taken, selected and laid out.
         patch_size, merge_size, temporal_patch_size: as for :func:`~pixelprune.core.layout.kept_patches`.
+        wanted: numbers of the images to yield; the others are only referred to. All if omitted.
 
     Yields:
         What is kept, and its patches ``(num_kept * merge_size**2, values)``: an array of the table's type, or a tensor
@@ -116,7 +118,7 @@ def prepare(
     sizes = {"patch_size": patch_size, "merge_size": merge_size, "temporal_patch_size": temporal_patch_size}
     block_size = patch_size * merge_size
     selector = None if config.references == "none" else SequenceSelector(config, block_size=block_size)
-    for pixels, table in images:
+    for number, (pixels, table) in enumerate(images):
         start = time.perf_counter()
         if selector is None:
             selection = select(pixels, config, block_size=block_size)
@@ -125,7 +127,8 @@ def prepare(
             image = selector.add(pixels)
             selection, kept, references = image.alone, image.kept_indices, image.report.references
         elapsed = (time.perf_counter() - start) * 1e3
-        yield _reported(selection, kept, config, elapsed, references), _laid_out(pixels, kept, table, sizes)
+        if wanted is None or number in wanted:
+            yield _reported(selection, kept, config, elapsed, references), _laid_out(pixels, kept, table, sizes)
 
 
 def _reported(

@@ -29,6 +29,19 @@ if TYPE_CHECKING:
 Image: TypeAlias = "NDArray[np.uint8] | torch.Tensor"
 
 
+def reference_numbers(number: int, references: References) -> list[int]:
+    """The images that one image of a sequence may refer to, by their numbers, ascending.
+
+    What is kept of an image depends on its own pixels and on those of these images alone: it is the same in any
+    sequence in which these come before it and, of them, the same one is the previous and the first.
+    """
+    if references == "any":
+        return list(range(number))
+    first = [0] if references == "first+previous" else []
+    previous = [] if references == "none" else [number - 1]
+    return sorted({*first, *previous} & set(range(number)))
+
+
 class SequenceSelector:
     """Selects one image of a sequence after the other, and holds only those that later ones may refer to.
 

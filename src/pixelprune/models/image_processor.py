@@ -7,7 +7,7 @@ Selection and layout are the core's.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -32,7 +32,12 @@ class SelectingImageProcessor:
     takes_levels: ClassVar[bool] = False
 
     def select_and_lay_out(
-        self, images: Any, kwargs: dict[str, Any], config: PruneConfig, images_per_row: Iterable[int] | None = None
+        self,
+        images: Any,
+        kwargs: dict[str, Any],
+        config: PruneConfig,
+        images_per_row: Iterable[int] | None = None,
+        wanted: Collection[int] | None = None,
     ) -> tuple[list[ImageSelection], list[NDArray[Any] | Tensor]]:
         """Prepare images as ``_preprocess`` of the stock class does, but only the kept blocks of each.
 
@@ -42,6 +47,7 @@ class SelectingImageProcessor:
             config: the settings.
             images_per_row: how many of the images belong to each row, which must be known where an image may refer to
                 earlier ones: never to those of another row.
+            wanted: numbers, within their row, of the images to prepare; others are only referred to. All if omitted.
 
         Returns:
             Per image what is kept and its rows of ``pixel_values``, arrays for images on the CPU.
@@ -60,7 +66,9 @@ class SelectingImageProcessor:
         sizes = {name: kwargs[name] for name in ("patch_size", "merge_size", "temporal_patch_size")}
         resized = (self._pixels_and_table(image, kwargs) for image in images)
         prepared = [
-            each for count in images_per_row for each in prepare(itertools.islice(resized, count), config, **sizes)
+            each
+            for count in images_per_row
+            for each in prepare(itertools.islice(resized, count), config, wanted=wanted, **sizes)
         ]
         return [chosen for chosen, _ in prepared], [rows for _, rows in prepared]
 

@@ -70,11 +70,13 @@ NEEDED: dict[str, tuple[str, ...] | dict[str, tuple[str, ...]]] = {
         "get_mm_config": (),
         "__init__": ("model_config", "tokenizer"),
     },
-    f"{_PROCESSING}:BaseProcessingInfo": {"__init__": ("ctx",)},
+    f"{_PROCESSING}:BaseProcessingInfo": {"__init__": ("ctx",), "parse_mm_data": ("mm_data", "validate")},
+    "vllm.multimodal.parse:ProcessorBatchItems": {"get": ("index",), "get_processor_data": ()},
     f"{_PROCESSING}:BaseMultiModalProcessor": {
         "apply": ("inputs", "timing_ctx"),
         "get_dummy_inputs": (),
         "_get_mm_hashes": ("inputs",),
+        "_get_cache_missing_processor_kwargs": ("inputs", "mm_is_cached"),
         "_get_mm_fields_config": ("hf_inputs", "hf_processor_mm_kwargs"),
         "_get_prompt_updates": ("mm_items", "hf_processor_mm_kwargs", "out_mm_kwargs"),
     },
@@ -120,6 +122,7 @@ NEEDED: dict[str, tuple[str, ...] | dict[str, tuple[str, ...]]] = {
     ),
     **_needed_by_families(),
     "transformers.models.qwen2_vl:Qwen2VLImageProcessor": {
+        "preprocess": ("images",),
         "_preprocess": ("images", "do_resize", "size", "resample", "patch_size", "merge_size", "temporal_patch_size"),
         "resize": ("images", "size", "resample", "factor"),
         "rescale_and_normalize": ("images", "do_rescale"),

@@ -13,6 +13,7 @@ from ..core.config import PruneConfig
 from ..errors import ConfigError, PixelPruneError
 from . import metrics
 from .images import pruned_image_processor
+from .rows import ROW, row_in
 from .settings import KEY, ends_the_start, settings_from
 
 
@@ -39,13 +40,14 @@ class PrunedContext(InputProcessingContext):
         *,
         supported_mm_processor_kwargs: Mapping[str, set[str]] | None = None,
     ) -> dict[str, Any]:
-        """As the stock method, without our key in what goes to Hugging Face's processor.
+        """As the stock method, without our keys in what goes to Hugging Face's processor.
 
         With the supported names vLLM merges early, to pass the result on; without them it calls the processor next.
         """
         merged = super().get_merged_mm_kwargs(kwargs, supported_mm_processor_kwargs=supported_mm_processor_kwargs)
         if supported_mm_processor_kwargs is None:
-            merged.pop(KEY, None)
+            for key in (KEY, ROW):
+                merged.pop(key, None)
         return merged
 
     def call_hf_processor(
@@ -56,7 +58,7 @@ class PrunedContext(InputProcessingContext):
         if settings is None or not data.get("images"):
             return super().call_hf_processor(hf_processor, data, kwargs)
         hf_processor = copy.copy(hf_processor)  # the stock one is shared by all requests
-        image_processor = pruned_image_processor(hf_processor.image_processor, settings)
+        image_processor = pruned_image_processor(hf_processor.image_processor, settings, row_in(kwargs))
         hf_processor.image_processor = image_processor
         try:
             output = super().call_hf_processor(hf_processor, data, kwargs)

@@ -10,8 +10,11 @@ from vllm.multimodal.hasher import MultiModalHasher
 from vllm.multimodal.inputs import MultiModalFieldConfig
 from vllm.multimodal.parse import DictEmbeddingItems, EmbeddingItems
 
+from ..core.config import PruneConfig
+from ..core.sequence import reference_numbers
 from ..errors import PrunedInputError
 from .images import COUNTS, KEPT
+from .rows import ROW, row_of
 from .settings import KEY
 
 
@@ -38,7 +41,10 @@ class PrunedProcessing:
         return inputs
 
     def _get_mm_hashes(self, inputs: Any) -> Any:
-        """Images with other settings are other images to every cache; without settings the keys are the stock ones."""
+        """Images with other settings, or with other images to refer to, are other images to every cache.
+
+        Without settings the keys are the stock ones.
+        """
         kwargs = inputs.hf_processor_mm_kwargs
         plain = {name: value for name, value in kwargs.items() if name != KEY}
         hashes = super()._get_mm_hashes(dataclasses.replace(inputs, hf_processor_mm_kwargs=plain))  # type: ignore[misc]
@@ -47,10 +53,19 @@ class PrunedProcessing:
             return hashes
         algorithm = self.info.ctx.get_mm_config().mm_hasher_algorithm
         images = [
-            MultiModalHasher.hash_kwargs(algorithm, mm_hash=key, pixelprune=settings.cache_key)
-            for key in hashes["image"]
+            MultiModalHasher.hash_kwargs(algorithm, mm_hash=key, pixelprune=settings.cache_key, **of_references)
+            for key, of_references in zip(hashes["image"], _keys_of_references(hashes["image"], settings), strict=True)
         ]
         return {**hashes, "image": images}
+
+    def _get_cache_missing_processor_kwargs(self, inputs: Any, mm_is_cached: Any) -> Mapping[str, object]:
+        """As the stock method, with the images that missing ones may refer to."""
+        kwargs: Mapping[str, object] = super()._get_cache_missing_processor_kwargs(inputs, mm_is_cached)  # type: ignore[misc]
+        settings = self.info.ctx.settings(inputs.hf_processor_mm_kwargs)
+        missing = [number for number, cached in enumerate(mm_is_cached.get("image", ())) if not cached]
+        if settings is None or settings.references == "none" or not missing:
+            return kwargs
+        return {**kwargs, ROW: row_of(self.info, inputs.mm_data_items["image"], missing, settings)}
 
     def _get_mm_fields_config(self, hf_inputs: Any, hf_processor_mm_kwargs: Mapping[str, object]) -> Mapping[str, Any]:
         """How to cut tensors into images: only kept patches are there. Unpruned images have the stock fields alone."""
@@ -72,6 +87,16 @@ class PrunedProcessing:
         """A placeholder has as many tokens as blocks are kept."""
         updates = super()._get_prompt_updates(mm_items, hf_processor_mm_kwargs, out_mm_kwargs)  # type: ignore[misc]
         return [_shortened(update, out_mm_kwargs) if update.modality == "image" else update for update in updates]
+
+
+def _keys_of_references(keys: Sequence[str], settings: PruneConfig) -> list[dict[str, list[str]]]:
+    """Per image of a request what its key holds of the images that it may refer to, from the keys of them all."""
+    if settings.references == "none":
+        return [{} for _ in keys]
+    return [
+        {"references": [keys[other] for other in reference_numbers(number, settings.references)]}
+        for number in range(len(keys))
+    ]
 
 
 def _shortened(update: Any, out_mm_kwargs: Any) -> Any:

@@ -23,8 +23,8 @@ def settings_from(kwargs: Mapping[str, object]) -> PruneConfig | None:
         The settings, or ``None`` where the key is missing or ``null``: prune nothing.
 
     Raises:
-        ConfigError: what is under the key is not an object, or has a setting that is unknown or not allowed, or
-            references, which this engine does not take; or the key is inside another one, such as ``images_kwargs``.
+        ConfigError: what is under the key is not an object, or has a setting that is unknown or not allowed; or the key
+            is inside another one, such as ``images_kwargs``.
     """
     for name, scope in kwargs.items():
         if name != KEY and isinstance(scope, Mapping) and KEY in scope:
@@ -32,13 +32,7 @@ def settings_from(kwargs: Mapping[str, object]) -> PruneConfig | None:
     value: Any = kwargs.get(KEY)
     if value is None:
         return None
-    config = PruneConfig.from_mapping(value, f'mm_processor_kwargs: "{KEY}"')
-    if config.references != "none":
-        raise ConfigError(
-            f'mm_processor_kwargs: "{KEY}": references={config.references!r} is not served by vLLM; leave it out, and '
-            f"each image is pruned by itself"
-        )
-    return config
+    return PruneConfig.from_mapping(value, f'mm_processor_kwargs: "{KEY}"')
 
 
 @contextmanager

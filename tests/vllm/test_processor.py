@@ -172,6 +172,8 @@ WRONG = [
     ({"threshold": "0"}, "threshold must be a number from 0 to 1"),
     ({"method": "best"}, "method must be one of"),
     ({"max_tokens": 0}, "max_tokens must be a whole number"),
+    ({"references": "last"}, "references must be one of none, previous"),
+    ({"references": "any", "method": "random"}, "method 'random' predicts nothing"),
     ({"anchored": 1}, "anchored must be True or False"),
     (0.02, "must be a mapping"),
     (True, "must be a mapping"),

@@ -1,4 +1,4 @@
-"""References before the engine: what is kept, prepared and cached of histories, with vLLM's own processors and caches."""
+"""References before the engine: what is kept, prepared and cached of histories, with vLLM's own processors."""
 
 from __future__ import annotations
 

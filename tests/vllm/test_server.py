@@ -8,7 +8,7 @@ from typing import Any
 
 import openai
 import pytest
-from engine_kit import BLOCKS, BYTES, CHART, DARK, FORM, margins, twin
+from engine_kit import BLOCKS, BYTES, CHART, DARK, FORM, HISTORIES, REFERRING, margins, screen, twin
 from server_kit import Server, data_url, serve
 
 SIZE = {"shortest_edge": 3136, "longest_edge": BLOCKS * 32 * 32}
@@ -21,7 +21,7 @@ def server(models, tmp_path_factory):
     """With threshold 0 for requests that say nothing, and caches on."""
     log = tmp_path_factory.mktemp("server") / "log"
     options = ["--dtype", "float32", "--enforce-eager", "--max-model-len", "2048", "--max-num-seqs", "16"]
-    options += ["--limit-mm-per-prompt", '{"image": 2, "video": 0}', "--mm-processor-cache-gb", "0.1"]
+    options += ["--limit-mm-per-prompt", '{"image": 3, "video": 0}', "--mm-processor-cache-gb", "0.1"]
     options += ["--enable-prefix-caching", "--trust-request-mm-kwargs"]
     # A small key-value cache: its pages become resident as they are written to, which would look like a leak.
     options += ["--num-gpu-blocks-override", "256"]
@@ -31,7 +31,7 @@ def server(models, tmp_path_factory):
 
 
 def well_formed(count: int) -> list[dict[str, Any]]:
-    """Texts, crops, one or two images, settings: drawn anew with the same seed each time."""
+    """Texts, crops, one or two images, histories of screens, settings: drawn anew with the same seed each time."""
     rng = random.Random(0)
     crops = [
         data_url(picture.crop((0, 0, picture.width - 8 * i, picture.height - 12 * i)))
@@ -40,12 +40,17 @@ def well_formed(count: int) -> list[dict[str, Any]]:
     ]
     kwargs = [{}, {}, OFF, {"pixelprune": {"threshold": 0.02}}, {"pixelprune": {"threshold": 0.05}}]
     kwargs += [{"pixelprune": {"method": "adaptive", "max_tokens": 120}}]
+    histories = [tuple(data_url(screen(state)) for state in history.split()) for history in HISTORIES]
+    referring = [{"pixelprune": settings} for settings in (*REFERRING.values(), {})]
     drawn = []
     for number in range(count):
         request: dict[str, Any] = {"text": f"Question {number % 50}?"}
         if number % 8:  # every eighth is text alone
             request["images"] = tuple(rng.choices(crops, k=rng.choice([1, 1, 2])))
             request["mm_processor_kwargs"] = rng.choice(kwargs)
+        if number % 4 == 1:
+            request["images"] = rng.choice(histories)
+            request["mm_processor_kwargs"] = rng.choice(referring)
         drawn.append(request)
     return drawn
 
@@ -55,6 +60,7 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
     ({"mm_processor_kwargs": {"pixelprune": {"treshold": 0}}}, "unknown setting 'treshold'; did you mean 'threshold'?"),
     ({"mm_processor_kwargs": {"pixelprune": "on"}}, "the settings must be a mapping"),
     ({"mm_processor_kwargs": {"pixelprune": {"max_tokens": 0}}}, "max_tokens must be a whole number"),
+    ({"mm_processor_kwargs": {"pixelprune": {"references": "last"}}}, "references must be one of none, previous"),
     ({"images": ("data:image/png;base64,AAAA",)}, ""),
 ]
 
@@ -74,7 +80,7 @@ def wave(server: Server, asked: list[dict[str, Any]]) -> list[Any]:
 
 def test_a_wrong_setting_is_a_400_that_says_what_was_wrong(server: Server) -> None:
     good = {"text": "Total?", "images": (data_url(FORM),)}
-    for change, message in BROKEN[:4]:
+    for change, message in BROKEN[:-1]:
         with pytest.raises(openai.BadRequestError) as error:
             server.chat(**{**good, **change})
         assert error.value.status_code == 400

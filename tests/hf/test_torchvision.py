@@ -25,7 +25,7 @@ if torch.version.cuda is None:
 #: Reading files is left out: torchvision would decode them with an extension that does not load beside a CPU torch.
 #: So is memory: it is measured in numpy. Large images are enough elsewhere.
 CHOICE = (
-    "torchvision_checks or video_checks or (patch14 or patch16 or qwen3_vl- or qwen3_vl]) "
+    "torchvision_checks or video_checks or video_training_checks or (patch14 or patch16 or qwen3_vl- or qwen3_vl]) "
     "and not (path or url or peak_memory or .png or .jpg)"
 )
 

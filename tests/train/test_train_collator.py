@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from train_kit import answer, load_processor, row, rows, user, write
+from train_kit import answer, load_model, load_processor, row, rows, user, write
 
 from pixelprune.check.tiny import build_tiny
 from pixelprune.errors import ConfigError, DataError, UnsupportedModelError
@@ -155,6 +155,27 @@ def test_packed_rows_stand_behind_one_another(processor: Any, pictures: Path) ->
     assert padded["input_ids"].shape[0] == len(given)
 
 
+@pytest.mark.parametrize("packing", [False, True])
+def test_histories_refer_within_their_row(folder: Path, processor: Any, pictures: Path, packing: bool) -> None:
+    """Two rows about the same screens: each is whole where it begins, and learns the answers that it has alone."""
+    turns = (user("dark.png", "What?"), answer("One."), user("dark.png", "slide.png", "And now?"), answer("The same."))
+    given = [parse_row(row(*turns), f"rows:{number}", pictures) for number in (1, 2)]
+    alone = ChatCollator(processor)(given)
+    processor.prune = processor.prune.replace(references="previous")
+    batch = ChatCollator(processor, packing=packing)(given)
+    assert [r.kept for r in processor.last_report][1] == 1, "the second screen is the first again"
+    assert len(batch["pixel_values"]) < len(alone["pixel_values"])
+    single = ChatCollator(processor)([given[0]])
+    assert torch.equal(batch["pixel_values"], torch.cat([single["pixel_values"]] * 2))
+    model = load_model(folder).eval()
+    with torch.no_grad():
+        got, expected = model(**batch).logits, model(**single).logits
+    rows = got.reshape(2, *expected.shape[1:]) if packing else got
+    assert all(float((part - expected[0]).abs().max()) < 1e-4 * float(expected.abs().max()) for part in rows)
+    texts = ["One.<|im_end|>", "The same.<|im_end|>"]
+    assert learned(processor, single["input_ids"][0], single["labels"][0]) == texts
+
+
 def test_whole_and_teacher(folder: Path, processor: Any, pictures: Path) -> None:
     """The teacher's batch is that of a processor that prunes nothing, and its labels are the student's."""
     given = conversations(pictures)
@@ -174,10 +195,10 @@ def test_whole_and_teacher(folder: Path, processor: Any, pictures: Path) -> None
 def test_a_share_of_the_rows_stays_whole(folder: Path, processor: Any, pictures: Path) -> None:
     """Each row as the one or the other collator makes it; by content, wherever it stands; none in evaluation."""
     given = [parse_row(row(user("form.png", f"Number {n}?"), answer("5")), f"rows:{n}", pictures) for n in range(200)]
-    pruned = len(ChatCollator(processor).encode(given[0]).pixel_values)  # type: ignore[arg-type]
+    pruned = len(ChatCollator(processor).encode(given[0]).vision["pixel_values"])
     mixed = ChatCollator(processor, unpruned_fraction=0.3)
     seen = [mixed.encode(conversation) for conversation in given]
-    whole = [len(encoded.pixel_values) > pruned for encoded in seen]  # type: ignore[arg-type]
+    whole = [len(encoded.vision["pixel_values"]) > pruned for encoded in seen]
     assert 0.2 < sum(whole) / len(whole) < 0.4
     twin = load_processor(folder)
     twin.prune = None
@@ -185,14 +206,14 @@ def test_a_share_of_the_rows_stays_whole(folder: Path, processor: Any, pictures:
         expected = ChatCollator(twin if is_whole else processor).encode(conversation)
         assert torch.equal(encoded.input_ids, expected.input_ids)
         assert (encoded.kept is None) == (expected.kept is None) == is_whole
-        assert is_whole or torch.equal(encoded.kept, expected.kept)  # type: ignore[arg-type]
+        assert is_whole or torch.equal(encoded.kept, expected.kept)
         moved = replace(conversation, where="elsewhere:7")
         assert len(mixed.encode(moved).input_ids) == len(encoded.input_ids)
-    assert all(len(mixed.for_evaluation().encode(c).pixel_values) == pruned for c in given[:20])  # type: ignore[arg-type]
+    assert all(len(mixed.for_evaluation().encode(c).vision["pixel_values"]) == pruned for c in given[:20])
     taught = ChatCollator(processor, unpruned_fraction=0.3, teacher=True)
     pairs = [taught.encode(conversation) for conversation in given[:20]]
-    assert [len(e.pixel_values) == len(e.teacher.pixel_values) for e in pairs] == whole[:20]  # type: ignore
-    assert all(len(e.teacher.pixel_values) > pruned for e in pairs)  # type: ignore[arg-type, union-attr]
+    assert [len(e.vision["pixel_values"]) == len(e.teacher.vision["pixel_values"]) for e in pairs] == whole[:20]  # type: ignore
+    assert all(len(e.teacher.vision["pixel_values"]) > pruned for e in pairs)
     with pytest.raises(ConfigError, match=r"unpruned_fraction must be between 0 and 1; got 1\.5"):
         ChatCollator(processor, unpruned_fraction=1.5)
 
@@ -237,9 +258,9 @@ def test_a_turned_photo_is_the_same_by_path_and_as_a_picture(processor: Any, pic
     with Image.open(tmp_path / "turned.png") as picture:
         as_picture = encoded(picture)
     sideways = encoded(str(tmp_path / "plain.png"))
-    assert torch.equal(by_path.pixel_values, as_picture.pixel_values)
-    assert torch.equal(by_path.image_grid_thw, as_picture.image_grid_thw)
-    assert not torch.equal(by_path.image_grid_thw, sideways.image_grid_thw)
+    assert torch.equal(by_path.vision["pixel_values"], as_picture.vision["pixel_values"])
+    assert torch.equal(by_path.vision["image_grid_thw"], as_picture.vision["image_grid_thw"])
+    assert not torch.equal(by_path.vision["image_grid_thw"], sideways.vision["image_grid_thw"])
     (tmp_path / "cut.png").write_bytes((pictures / "form.png").read_bytes()[:400])
     with Image.open(tmp_path / "cut.png") as cut, pytest.raises(DataError, match=r"cut\.png: .*truncated"):
         encoded(cut)

@@ -85,12 +85,19 @@ BAD = {
         "message 2: an answer is text; got an image in it",
     ),
     "an address": (row(user("http://a/b.png"), answer("a")), "got the address 'http://a/b.png': download it first"),
-    "a video": (
+    "a sound": (
+        row({"role": "user", "content": [{"type": "audio", "audio": "a.wav"}]}, answer("a")),
+        "message 1: a part must be text, an image or a video",
+    ),
+    "a video that is missing": (
         row({"role": "user", "content": [{"type": "video", "video": "a.mp4"}]}, answer("a")),
-        "message 1: a part must be text or an image",
+        "there is no video or frame",
     ),
     "a number": (row({"role": "user", "content": 5}, answer("a")), "content must be a text or a list of parts; got 5"),
-    "image by number": (row(user("a"), answer("b"), images=[7]), "an image is given by its path; got 7"),
+    "image by number": (
+        row(user("<image>"), answer("b"), images=[7]),
+        "an image or a video is given by its path; got 7",
+    ),
 }
 
 

@@ -81,7 +81,7 @@ def test_logs(folder: Path, processor: Any, data: Path, tmp_path: Path) -> None:
     for index in range(12):
         encoded = collator.encode(Conversations([data])[index])
         kept += int((encoded.mm_token_type_ids == 1).sum())
-        blocks += 0 if encoded.image_grid_thw is None else int(encoded.image_grid_thw.prod(1).sum()) // 4
+        blocks += int(encoded.vision["image_grid_thw"].prod(1).sum()) // 4 if encoded.vision else 0
     assert 0 < kept < blocks
     assert logged(trainer, "retain_ratio") == pytest.approx([kept / blocks] * 2)
     assert all(speed > 0 for speed in logged(trainer, "tokens_per_second"))

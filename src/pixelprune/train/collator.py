@@ -9,18 +9,25 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from ..core.frames import FRAMES_PER_SECOND, frame_files, open_video
 from ..core.images import open_image, to_rgb
 from ..errors import ConfigError, DataError, ImageError, PixelPruneError, UnsupportedModelError
 from ..hf.kept import KEPT, whole_kept
+from ..hf.modality import MODALITIES
 from .answers import render
-from .rows import Conversation, parse_row
+from .rows import Conversation, Video, parse_row
 
 #: The label of tokens that are not learned.
 IGNORE = -100
+
+#: What a processor returns for images and videos, and a model takes beside the tokens.
+_VISION = (*(name for modality in MODALITIES for name in (modality.pixels, modality.grid)), "second_per_grid_ts")
 
 
 @dataclass(frozen=True)
@@ -31,8 +38,9 @@ class Encoded:
         input_ids, mm_token_type_ids: int64 ``(length,)``.
         kept: int64 ``(length,)``, the row of ``pixelprune_kept``, or ``None`` without images or pruning.
         labels: int64 ``(length,)``: the ids of answers and of the token that ends each; -100 elsewhere.
-        pixel_values: float32 ``(kept patches, values)``, or ``None`` without images.
-        image_grid_thw: int64 ``(images, 3)``, the full grids in patches, or ``None``.
+        vision: the other inputs of the model by name: ``pixel_values`` float32 ``(kept patches, values)`` and
+            ``image_grid_thw`` int64 ``(images, 3)``, the full grids in patches; for videos ``pixel_values_videos``,
+            ``video_grid_thw`` and, of Qwen2.5-VL, ``second_per_grid_ts`` ``(videos,)``.
         teacher: the same conversation with whole images, for distillation.
     """
 
@@ -40,17 +48,17 @@ class Encoded:
     mm_token_type_ids: Tensor
     kept: Tensor | None
     labels: Tensor
-    pixel_values: Tensor | None
-    image_grid_thw: Tensor | None
+    vision: dict[str, Tensor]
     teacher: Encoded | None = None
 
 
 class ChatCollator:
-    """A data collator for chat conversations with images.
+    """A data collator for chat conversations with images and videos.
 
     Takes rows in every form of :func:`~pixelprune.train.parse_row` (or what :meth:`encode` made of them) and returns
     what the model's ``forward`` takes: ``input_ids``, ``labels``, ``mm_token_type_ids`` of shape ``(batch, length)``,
-    ``pixelprune_kept`` of the same shape, ``pixel_values`` and ``image_grid_thw`` if there are images; and
+    ``pixelprune_kept`` of the same shape, ``pixel_values`` and ``image_grid_thw`` if there are images (and so for
+    videos); and
     ``attention_mask``, or, packed, ``position_ids`` ``(4, 1, length)`` and ``use_cache=False``. Labels are -100 but on
     answers. Rows are padded on the right.
 
@@ -129,13 +137,13 @@ class ChatCollator:
         text, spans = render(self.processor, row.messages, row.where)
         spans = spans[-1:] if self.last_answer else spans
         try:
-            images = [_read(image) for image in row.images]
-            keep_whole = self.unpruned_fraction > 0 and _draw(text, images) < self.unpruned_fraction
+            media = _media([_read(image) for image in row.images], row.videos)
+            keep_whole = self.unpruned_fraction > 0 and _draw(text, media) < self.unpruned_fraction
             processor = self.whole if keep_whole else self.processor
-            student = self._encode(processor, text, spans, images)
+            student = self._encode(processor, text, spans, media)
             whole = None
             if self.teacher:
-                whole = student if keep_whole else self._encode(self.whole, text, spans, images)
+                whole = student if keep_whole else self._encode(self.whole, text, spans, media)
         except UnsupportedModelError:
             raise
         except (PixelPruneError, ValueError) as error:  # transformers refuses elongated images with a ValueError
@@ -147,14 +155,13 @@ class ChatCollator:
             )
         return student if whole is None else replace(student, teacher=whole)
 
-    def _encode(self, processor: Any, text: str, spans: list[tuple[int, int]], images: list[Image.Image]) -> Encoded:
-        output = processor(text=[text], images=images or None, return_offsets_mapping=True)
+    def _encode(self, processor: Any, text: str, spans: list[tuple[int, int]], media: dict[str, Any]) -> Encoded:
+        output = processor(text=[text], **media, return_offsets_mapping=True, return_text_replacement_offsets=True)
         ids = torch.tensor(output["input_ids"][0])
-        kept = [report.kept for report in processor.last_report] if images else []
         special = set(processor.tokenizer.all_special_ids)
         labels = torch.full_like(ids, IGNORE)
         offsets = output["offset_mapping"][0]
-        for start, end in _expanded(text, spans, processor.image_token, kept):
+        for start, end in _expanded(spans, output["text_replacement_offsets"][0]):
             tokens = [token for token, (left, right) in enumerate(offsets) if left < end and right > start]
             stop = tokens[-1] + 1
             if stop == len(ids) or int(ids[stop]) not in special:
@@ -168,15 +175,14 @@ class ChatCollator:
             torch.tensor(output["mm_token_type_ids"][0]),
             torch.tensor(output[KEPT][0]) if KEPT in output else None,
             labels,
-            torch.as_tensor(output["pixel_values"]) if images else None,
-            torch.as_tensor(output["image_grid_thw"]) if images else None,
+            {name: torch.as_tensor(output[name]) for name in _VISION if name in output},
         )
 
     def _positions(self, sample: Encoded) -> Tensor:
         """``(4, 1, length)``"""
         row = {"input_ids": sample.input_ids[None]}
-        if sample.image_grid_thw is not None:
-            row |= {KEPT: _kept_row(sample)[None], "image_grid_thw": sample.image_grid_thw}
+        if sample.vision:
+            row |= {KEPT: _kept_row(sample)[None], **sample.vision}
         positions: Tensor = self.processor.position_ids(row)
         return positions
 
@@ -195,18 +201,18 @@ class ChatCollator:
             batch["attention_mask"] = _padded([torch.ones_like(sample.input_ids) for sample in samples], 0)
         if any(sample.kept is not None for sample in samples):
             batch[KEPT] = join([_kept_row(sample) for sample in samples], 0)
-        pixels = [sample.pixel_values for sample in samples if sample.pixel_values is not None]
-        if pixels:
-            batch["pixel_values"] = torch.cat(pixels)
-            batch["image_grid_thw"] = torch.cat(
-                [sample.image_grid_thw for sample in samples if sample.image_grid_thw is not None]
-            )
+        for name in _VISION:
+            parts = [sample.vision[name] for sample in samples if name in sample.vision]
+            if parts:
+                batch[name] = torch.cat(parts)
         return batch
 
 
 def _kept_row(sample: Encoded) -> Tensor:
     """The row of ``pixelprune_kept``, also of whole images, which a processor that prunes nothing leaves out."""
-    row: Tensor = whole_kept(sample.mm_token_type_ids == 1) if sample.kept is None else sample.kept
+    if sample.kept is not None:
+        return sample.kept
+    row: Tensor = sum(whole_kept(sample.mm_token_type_ids == modality.token_type) for modality in MODALITIES)
     return row
 
 
@@ -218,12 +224,48 @@ def _whole_twin(processor: Any) -> Any:
     return twin
 
 
-def _draw(text: str, images: list[Image.Image]) -> float:
+def _draw(text: str, media: Mapping[str, Any]) -> float:
     """A number from 0 up to 1 that looks random and depends on the content alone."""
     digest = zlib.crc32(text.encode())
-    for image in images:
-        digest = zlib.crc32(image.tobytes(), digest)
+    for content in [*media.get("images", []), *media.get("videos", [])]:
+        digest = zlib.crc32(content.tobytes(), digest)
     return digest / 2**32
+
+
+def _media(images: list[Image.Image], videos: list[Video]) -> dict[str, Any]:
+    """The arguments of a processor's call for the images and videos of a row."""
+    media: dict[str, Any] = {"images": images} if images else {}
+    if videos:
+        frames = [_frames(video.source) for video in videos]
+        media |= {
+            "videos": frames,
+            "do_sample_frames": False,
+            "video_metadata": [
+                {
+                    "fps": video.fps or FRAMES_PER_SECOND,
+                    "total_num_frames": len(each),
+                    "frames_indices": list(range(len(each))),
+                }
+                for video, each in zip(videos, frames, strict=True)
+            ],
+        }
+    return media
+
+
+def _frames(source: Path | list[Path | Image.Image]) -> NDArray[np.uint8]:
+    """uint8 ``(frames, H, W, 3)`` of one video."""
+    files: list[Path | Image.Image]
+    if isinstance(source, list):
+        files = source
+    elif source.is_dir():
+        files = list(frame_files(source))
+    else:
+        files = [frame for _, frame in open_video(source)]
+    frames = [np.asarray(_read(frame)) for frame in files]
+    sizes = {frame.shape[:2] for frame in frames}
+    if len(sizes) > 1:
+        raise ImageError(f"the frames of a video must be of one size; got (height, width) {sorted(sizes)}")
+    return np.stack(frames)
 
 
 def _read(image: Path | Image.Image) -> Image.Image:
@@ -234,12 +276,12 @@ def _read(image: Path | Image.Image) -> Image.Image:
         raise ImageError(f"{name}: {error.strerror or error}") from error
 
 
-def _expanded(text: str, spans: list[tuple[int, int]], token: str, kept: list[int]) -> list[tuple[int, int]]:
-    """Spans of a text in the text whose placeholders the processor has replaced by as many tokens as are kept."""
+def _expanded(spans: list[tuple[int, int]], replaced: Sequence[Mapping[str, Any]]) -> list[tuple[int, int]]:
+    """Spans of a text in the text whose placeholders the processor has replaced."""
     moved = []
     for start, end in spans:
-        before = text.count(token, 0, start)
-        shift = sum((count - 1) * len(token) for count in kept[:before])
+        before = [each for each in replaced if each["span"][1] <= start]
+        shift = sum(len(each["replacement"]) - len(each["text"]) for each in before)
         moved.append((start + shift, end + shift))
     return moved
 

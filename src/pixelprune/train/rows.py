@@ -7,6 +7,8 @@ Chat messages:
         {"role": "assistant", "content": "12.50"}]}
 
 Parts ``{"type": "image"}`` without a file, and marks ``<image>`` in a text, take the next of the row's ``images``.
+So do videos, with ``<video>`` and ``videos``: a file, a folder of numbered frames, or a list of frames. ``fps`` of the
+part or of the row says how many of them are a second.
 
 ShareGPT:
 
@@ -17,8 +19,9 @@ ShareGPT:
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypedDict
 
@@ -26,9 +29,11 @@ from PIL import Image
 
 from ..errors import DataError
 
-#: The mark in a text where an image belongs.
-IMAGE_MARK = "<image>"
+#: The marks in a text where an image or a video belongs.
+MARKS = {"<image>": "image", "<video>": "video"}
+_MARK = re.compile("|".join(MARKS))
 
+_ARTICLES = {"image": "an", "video": "a"}
 _ROLES = {
     "system": "system",
     "user": "user",
@@ -42,11 +47,24 @@ _ROLES = {
 class Message(TypedDict):
     """A turn, as chat templates take it.
 
-    ``content`` is a list of parts, ``{"type": "text", "text": ...}`` or ``{"type": "image"}``.
+    ``content`` is a list of parts, ``{"type": "text", "text": ...}``, ``{"type": "image"}`` or ``{"type": "video"}``.
     """
 
     role: str
     content: list[dict[str, str]]
+
+
+@dataclass(frozen=True)
+class Video:
+    """A video of a row.
+
+    Attributes:
+        source: a video file or a folder of numbered frames; or the frames, files or pictures.
+        fps: how many of the frames are a second; ``None`` if the row does not say.
+    """
+
+    source: Path | list[Path | Image.Image]
+    fps: float | None = None
 
 
 @dataclass(frozen=True)
@@ -57,11 +75,13 @@ class Conversation:
         messages: the turns. Answers are one text part each.
         images: the files (or pictures) of the image parts, in their order.
         where: ``file:line``, or what else tells people which row it is.
+        videos: those of the video parts, in their order.
     """
 
     messages: list[Message]
     images: list[Path | Image.Image]
     where: str
+    videos: list[Video] = field(default_factory=list)
 
 
 def parse_line(line: bytes | str, where: str, folder: Path) -> Conversation:
@@ -99,11 +119,16 @@ class _Parser:
         if not isinstance(row, Mapping):
             raise _BadRow(f"a row is an object with messages or conversations; got {_short(row)}")
         self.row, self.folder = row, folder
-        listed = row.get("images", row.get("image"))
-        listed = [] if listed is None else listed if isinstance(listed, (list, tuple)) else [listed]
-        self.listed = [self._file(image) for image in listed]
+        self.listed: dict[str, list[object]] = {}
+        for kind in MARKS.values():
+            listed, only = row.get(f"{kind}s"), row.get(kind)
+            if listed is None and only is not None:  # a list is several images, but the frames of one video
+                listed = only if kind == "image" else [only]
+            several = list(listed) if isinstance(listed, (list, tuple)) else [listed]
+            self.listed[kind] = [] if listed is None else several
         self.images: list[Path | Image.Image] = []
-        self.taken = 0
+        self.videos: list[Video] = []
+        self.taken = dict.fromkeys(self.listed, 0)
 
     def parse(self, where: str) -> Conversation:
         turns, role_key, text_key = self._turns()
@@ -123,11 +148,12 @@ class _Parser:
             if role == "assistant":
                 content = [_answer(content, number)]
             messages.append({"role": role, "content": content})
-        if self.taken < len(self.listed):
-            raise _BadRow(
-                f"{len(self.listed)} images but only {self.taken} {IMAGE_MARK} marks or image parts that take them; "
-                f"put one mark where each image belongs"
-            )
+        for kind, listed in self.listed.items():
+            if self.taken[kind] < len(listed):
+                raise _BadRow(
+                    f"{len(listed)} {kind}s but only {self.taken[kind]} <{kind}> marks or {kind} parts that take them; "
+                    f"put one mark where each {kind} belongs"
+                )
         if not any(message["role"] == "assistant" for message in messages):
             raise _BadRow("no answer: no message of the assistant")
         if messages[-1]["role"] != "assistant":
@@ -135,7 +161,11 @@ class _Parser:
         for image in self.images:
             if isinstance(image, Path) and not image.is_file():
                 raise _BadRow(f"there is no image {image}")
-        return Conversation(messages, self.images, where)
+        for video in self.videos:
+            for file in video.source if isinstance(video.source, list) else [video.source]:
+                if isinstance(file, Path) and not file.exists():
+                    raise _BadRow(f"there is no video or frame {file}")
+        return Conversation(messages, self.images, where, self.videos)
 
     def _turns(self) -> tuple[Sequence[object], str, str]:
         for key, role_key, text_key in (("messages", "role", "content"), ("conversations", "from", "value")):
@@ -150,7 +180,7 @@ class _Parser:
         raise _BadRow(f"neither messages nor conversations; the row has {', '.join(map(str, self.row)) or 'nothing'}")
 
     def _content(self, content: object, number: int) -> list[dict[str, str]]:
-        """Parts in one form: text, with marks cut out of it, and images."""
+        """Parts in one form: text, with marks cut out of it, images and videos."""
         parts = [_text(content)] if isinstance(content, str) else content
         if not isinstance(parts, (list, tuple)):
             raise _BadRow(f"message {number}: content must be a text or a list of parts; got {_short(content)}")
@@ -158,30 +188,43 @@ class _Parser:
         for part in parts:
             kind = part.get("type") if isinstance(part, Mapping) else None
             if kind == "text" and isinstance(part.get("text"), str):
-                for index, piece in enumerate(part["text"].split(IMAGE_MARK)):
-                    if index:
-                        result.append(self._image(None, number))
-                    if piece:
-                        result.append(_text(piece))
-            elif kind in ("image", "image_url"):
-                own = next((part[key] for key in ("image", "path", "url", "image_url") if part.get(key)), None)
-                result.append(self._image(own["url"] if isinstance(own, Mapping) and "url" in own else own, number))
+                text, done = part["text"], 0
+                for mark in _MARK.finditer(text):
+                    result += [_text(text[done : mark.start()])] if mark.start() > done else []
+                    result.append(self._visual(MARKS[mark.group()], None, number))
+                    done = mark.end()
+                result += [_text(text[done:])] if done < len(text) else []
+            elif kind in ("image", "image_url", "video", "video_url"):
+                medium = kind.removesuffix("_url")
+                own = next((part[key] for key in (medium, "path", "url", f"{medium}_url") if part.get(key)), None)
+                own = own["url"] if isinstance(own, Mapping) and "url" in own else own
+                result.append(self._visual(medium, own, number, part.get("fps", part.get("sample_fps"))))
             else:
-                raise _BadRow(f"message {number}: a part must be text or an image; got {_short(part)}")
+                raise _BadRow(f"message {number}: a part must be text, an image or a video; got {_short(part)}")
         return result
 
-    def _image(self, own: object, number: int) -> dict[str, str]:
-        if own is not None:
-            self.images.append(self._file(own))
-        elif self.taken < len(self.listed):
-            self.images.append(self.listed[self.taken])
-            self.taken += 1
-        else:
+    def _visual(self, kind: str, own: object, number: int, fps: object = None) -> dict[str, str]:
+        listed = self.listed[kind]
+        if own is None and self.taken[kind] == len(listed):
             raise _BadRow(
-                f"message {number}: more {IMAGE_MARK} marks or image parts than images; the row lists "
-                f"{len(self.listed)}"
+                f"message {number}: more <{kind}> marks or {kind} parts than {kind}s; the row lists {len(listed)}"
             )
-        return {"type": "image"}
+        if own is None:
+            own = listed[self.taken[kind]]
+            self.taken[kind] += 1
+        if kind == "image":
+            self.images.append(self._file(own))
+        else:
+            self.videos.append(self._video(own, self.row.get("fps") if fps is None else fps))
+        return {"type": kind}
+
+    def _video(self, own: object, fps: object) -> Video:
+        if fps is not None and (isinstance(fps, bool) or not isinstance(fps, (int, float)) or not fps > 0):
+            raise _BadRow(f"fps must be a number above 0; got {_short(fps)}")
+        source = [self._file(frame) for frame in own] if isinstance(own, (list, tuple)) else self._file(own)
+        if isinstance(source, Image.Image) or not source:
+            raise _BadRow(f"a video is a file, a folder of frames, or a list of frames; got {_short(own)}")
+        return Video(source, None if fps is None else float(fps))
 
     def _file(self, image: object) -> Path | Image.Image:
         if isinstance(image, Image.Image):
@@ -189,10 +232,10 @@ class _Parser:
         if isinstance(image, Mapping) and isinstance(image.get("path"), str):
             image = image["path"]
         if not isinstance(image, (str, Path)) or not str(image):
-            raise _BadRow(f"an image is given by its path; got {_short(image)}")
+            raise _BadRow(f"an image or a video is given by its path; got {_short(image)}")
         name = str(image)
         if "://" in name and not name.startswith("file://"):
-            raise _BadRow(f"images are read from files; got the address {name!r}: download it first")
+            raise _BadRow(f"images and videos are read from files; got the address {name!r}: download it first")
         return self.folder / name.removeprefix("file://")
 
 
@@ -201,8 +244,9 @@ def _text(text: str) -> dict[str, str]:
 
 
 def _answer(content: list[dict[str, str]], number: int) -> dict[str, str]:
-    if any(part["type"] == "image" for part in content):
-        raise _BadRow(f"message {number}: an answer is text; got an image in it")
+    other = next((part["type"] for part in content if part["type"] != "text"), None)
+    if other is not None:
+        raise _BadRow(f"message {number}: an answer is text; got {_ARTICLES[other]} {other} in it")
     text = "".join(part["text"] for part in content)
     if not text.strip():
         raise _BadRow(f"message {number}: the answer is empty")

@@ -20,7 +20,8 @@ from transformers import EvalPrediction, Trainer, TrainerCallback, TrainingArgum
 
 from ..errors import ConfigError
 from ..hf import enable
-from ..hf.kept import KEPT, read_kept
+from ..hf.kept import KEPT, align_kept, read_kept
+from ..hf.modality import MODALITIES
 from .collator import IGNORE, ChatCollator
 from .data import Conversations, MixtureSampler
 
@@ -200,16 +201,18 @@ class PruneTrainer(Trainer):
             self._meter[name] = self._meter[name] + value if name in self._meter else value
 
     def _blocks(self, inputs: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        """Image blocks per row, float32 ``(rows,)``: those kept, and all."""
-        is_image = inputs["mm_token_type_ids"] == 1
-        kept = is_image.sum(1).float()
+        """Blocks of images and videos per row, float32 ``(rows,)``: those kept, and all."""
+        types = inputs["mm_token_type_ids"]
+        kept = (types > 0).sum(1).float()
         blocks = torch.zeros_like(kept)
-        if "image_grid_thw" in inputs:
-            unit = _vision_config(self.model).spatial_merge_size ** 2
-            sizes = (inputs["image_grid_thw"].prod(1) // unit).tolist()
-            carried = inputs[KEPT].cpu().numpy() if KEPT in inputs else None
-            rows = [image.row for image in read_kept(carried, is_image.cpu().numpy(), sizes)]
-            blocks.index_add_(0, torch.tensor(rows, device=blocks.device), torch.tensor(sizes).to(blocks))
+        carried = align_kept(inputs[KEPT].cpu().numpy(), (types > 0).cpu().numpy()) if KEPT in inputs else None
+        unit = _vision_config(self.model).spatial_merge_size ** 2
+        for modality in MODALITIES:
+            if modality.grid in inputs:
+                sizes = (inputs[modality.grid].prod(1) // unit).tolist()
+                its = (types == modality.token_type).cpu().numpy()
+                rows = [item.row for item in read_kept(None if carried is None else carried * its, its, sizes)]
+                blocks.index_add_(0, torch.tensor(rows, device=blocks.device), torch.tensor(sizes).to(blocks))
         return kept, blocks
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:

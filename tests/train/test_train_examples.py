@@ -80,13 +80,13 @@ def test_trl_takes_every_form_and_needs_no_gpu(folder: Path, tmp_path: Path) -> 
         example.build(str(folder), str(bad), str(tmp_path / "out"))
 
 
-@pytest.mark.parametrize("name", ["train", "held-out"])
+@pytest.mark.parametrize("name", ["train", "held-out", "histories"])
 def test_sample_rows_are_rows(name: str) -> None:
     rows = Conversations([EXAMPLES / "data" / f"{name}.jsonl"])
     assert all(row.images for row in rows)
 
 
-@pytest.mark.parametrize("name", ["full", "lora-distill"])
+@pytest.mark.parametrize("name", ["full", "lora-distill", "histories"])
 def test_configs_load(name: str) -> None:
     config = load_config(EXAMPLES / f"{name}.yaml")
     assert (config.distill is not None) == (name == "lora-distill")

@@ -112,7 +112,7 @@ def _compare(paths: tuple[Path, Path], out: Path) -> None:
 
 
 def _write(survey: Survey, out: Path, table: str) -> None:
-    from ..survey.advice import lattices, recommend, summarize
+    from ..survey.advice import lattices, of_sequences, recommend, summarize
     from ..survey.report import write_html
     from ..survey.summary import project, spread
     from ..survey.tablefile import write_table
@@ -143,6 +143,8 @@ def _write(survey: Survey, out: Path, table: str) -> None:
                     f"lattice={row.lattice}, to try first {row.advice}, keeps {row.share:.1%}; "
                     "large models have not been measured"
                 )
+        if (said := of_sequences(survey.sequences)) is not None:
+            typer.echo(said)
     typer.echo(f"wrote {', '.join(map(str, files))}")
 
 

@@ -10,11 +10,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from ..core.config import threshold_of
-from .records import CURVE, LATTICES, LEVELS, METHODS, ImageRow, Settings, Survey, setting_key
+from .records import CURVE, LATTICES, LEVELS, METHODS, ImageRow, SequenceRow, Settings, Survey, setting_key
 from .summary import Projection, by_folder, by_size, distinct, overall, project, spread, times
 
 #: A higher threshold must save at least this share of the tokens to be worth it; a method that does is spoken of.
 WORTH_THRESHOLD, WORTH_METHOD = 0.1, 0.03
+#: References are spoken of where they save at least this share of the blocks kept.
+WORTH_REFERENCES = 0.1
 #: Levels up to which a threshold is recommended: 12 of 255 is a threshold of 0.05.
 RECOMMENDED_LEVELS = tuple(level for level in CURVE if level <= 12)
 #: Above this share of blocks kept, pruning is not worth its trouble.
@@ -121,6 +123,23 @@ def lattices(rows: Sequence[ImageRow], settings: Settings, level: int) -> list[L
     ]
 
 
+def of_sequences(sequences: Sequence[SequenceRow]) -> str | None:
+    """Whether references are worth trying, in a line; None where there are no sequences."""
+    if not sequences:
+        return None
+    alone, referring = sum(row.alone for row in sequences), sum(row.referring for row in sequences)
+    images, saved = sum(row.measured for row in sequences), 1 - referring / alone
+    if saved < WORTH_REFERENCES:
+        return (
+            f"Images that follow each other hardly repeat each other: references would save {saved:.1%} of the blocks "
+            f"kept of {images} of them. Leave them off."
+        )
+    return (
+        f'references="previous" would save {saved:.1%} of the blocks kept of {images} images that follow each other. '
+        f"Accuracy with references is unproven: measure it on your own task first."
+    )
+
+
 def summarize(survey: Survey) -> dict[str, object]:
     """Everything that a survey says as one JSON object; what ``summary`` holds in a survey's JSON file."""
     rows = survey.rows
@@ -142,6 +161,7 @@ def summarize(survey: Survey) -> dict[str, object]:
         "folders": [asdict(group) for group in by_folder(rows)],
         "sizes": [asdict(group) for group in by_size(rows)],
         "times": times(rows),
+        "sequences": of_sequences(survey.sequences),
     }
 
 

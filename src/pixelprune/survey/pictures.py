@@ -49,7 +49,7 @@ def draw(survey: Survey, rows: Sequence[ImageRow], method: str, level: int) -> l
     config = config_for(method, level, survey.settings.metric)
     spec = survey.settings.spec
     found: dict[str, Picture] = {}
-    for row, image in _load(survey, rows):
+    for row, image in load(survey, rows):
         pixels = spec.resize(image)
         picture = overlay(pixels, select(pixels, config, block_size=spec.block_size), config)
         picture.thumbnail((_WIDTH, _HEIGHT), Image.Resampling.LANCZOS)
@@ -60,8 +60,8 @@ def draw(survey: Survey, rows: Sequence[ImageRow], method: str, level: int) -> l
     return [found[row.name] for row in rows if row.name in found]
 
 
-def _load(survey: Survey, rows: Sequence[ImageRow]) -> Iterator[tuple[ImageRow, Image.Image]]:
-    """Each image again, from the file that the survey found it in."""
+def load(survey: Survey, rows: Sequence[ImageRow]) -> Iterator[tuple[ImageRow, Image.Image]]:
+    """Each image again, from the file that the survey found it in; without those whose file is not there any more."""
     for source in dict.fromkeys(row.source for row in rows):
         wanted = {row.name: row for row in rows if row.source == source}
         try:
@@ -71,5 +71,5 @@ def _load(survey: Survey, rows: Sequence[ImageRow]) -> Iterator[tuple[ImageRow, 
                 for name, image in decode([item], survey.settings, lambda *_: None):
                     if name in wanted:
                         yield wanted[name], image
-        except Exception:  # moved or changed since, in whatever way; the report does without its picture
+        except Exception:  # moved or changed since, in whatever way; the report does without it
             continue

@@ -26,7 +26,7 @@ CURVE = (0, 2, 5, 12, 25, 51)
 LATTICES = (6, 4, 3, 2)
 
 #: Of the JSON files that surveys are saved in.
-FORMAT = 2
+FORMAT = 3
 
 
 def setting_key(method: str, level: int, lattice: int = 0) -> str:
@@ -141,6 +141,32 @@ class ImageRow:
 
 
 @dataclass(frozen=True)
+class SequenceRow:
+    """Images that follow each other: the pages of a document, or numbered images of a folder or an archive.
+
+    Attributes:
+        name: of the document; or that of the images, with ``…`` for their number.
+        images: of the sequence.
+        measured: its first images, for which the following numbers are.
+        blocks: of these.
+        alone, referring: blocks that ``pred2d`` keeps at threshold 0, each image alone, and with references to the one
+            before it (``references="previous"``).
+    """
+
+    name: str
+    images: int
+    measured: int
+    blocks: int
+    alone: int
+    referring: int
+
+    @property
+    def saved(self) -> float:
+        """The share of the blocks kept alone that references save."""
+        return 1 - self.referring / self.alone
+
+
+@dataclass(frozen=True)
 class Problem:
     """Something that could not be read: its name, and one line that says why."""
 
@@ -160,6 +186,7 @@ class Survey:
         skipped: files that were passed over because they are neither images nor hold any.
         seconds: that it took, all runs added up where it was resumed.
         version: of PixelPrune.
+        sequences: what references would save in those that were found.
     """
 
     inputs: list[str]
@@ -169,6 +196,7 @@ class Survey:
     skipped: int = 0
     seconds: float = 0.0
     version: str = ""
+    sequences: list[SequenceRow] = field(default_factory=list)
 
     def to_json(self) -> dict[str, object]:
         """The survey as a JSON object, from which :meth:`from_json` makes it again."""
@@ -183,6 +211,7 @@ class Survey:
             settings["limits"] = Limits(**settings["limits"])
         values["settings"] = Settings(**settings)
         values["rows"] = [ImageRow(**row) for row in values["rows"]]
+        values["sequences"] = [SequenceRow(**row) for row in values["sequences"]]
         values["problems"] = [Problem(**problem) for problem in values["problems"]]
         return cls(**values)
 

@@ -13,7 +13,7 @@ from ..errors import ConfigError
 from ..models.shape import ModelShape
 from ..viz import charts, page
 from ..viz.charts import PERCENTILES
-from .advice import Recommendation, lattices, recommend
+from .advice import Recommendation, lattices, of_sequences, recommend
 from .pictures import Picture, draw, extremes
 from .records import CURVE, LEVELS, METHODS, ImageRow, Survey, setting_key
 from .summary import (
@@ -63,6 +63,8 @@ def write_html(survey: Survey, path: Path) -> None:
         folders_shown=_FOLDERS_SHOWN,
         sizes=by_size(rows),
         times=times(rows),
+        of_sequences=of_sequences(survey.sequences),
+        sequences_shown=_FOLDERS_SHOWN,
         table=image_table(survey, best, len(base)),
         base=base.rstrip(os.sep),
         short=lambda name: name.removeprefix(base) or name,

@@ -20,6 +20,7 @@ from .items import Item, Source, first_line
 from .journal import Journal
 from .measure import Outcome, measure_all, start_worker
 from .records import ImageRow, Problem, Settings, Survey
+from .sequences import measure_sequences
 from .sources import Found, find
 
 _CHUNK_ITEMS, _CHUNK_BYTES = 8, 32 << 20
@@ -79,9 +80,7 @@ def run(
     seconds = time.perf_counter() - start + (notes.seconds if notes else 0)
     rows: list[ImageRow] = [row for outcome in outcomes.values() for row in outcome.rows]
     problems += [problem for outcome in outcomes.values() for problem in outcome.problems]
-    if notes:
-        notes.remove()
-    return Survey(
+    survey = Survey(
         inputs=list(inputs),
         settings=settings,
         rows=sorted(rows, key=lambda row: natural(row.name)),
@@ -90,6 +89,10 @@ def run(
         seconds=seconds,
         version=__version__,
     )
+    survey = measure_sequences(survey)
+    if notes:
+        notes.remove()
+    return survey
 
 
 def _cores() -> int:

@@ -209,6 +209,9 @@ class Tower(nn.Module):
         if self.fault == "rotates" and precomputed:
             kwargs["position_ids"] = kwargs["position_ids"].flip(0)
         output = self.inner(pixels, grid_thw=grid_thw, **kwargs)
+        if self.fault == "rounds":
+            by = 0.02 * pixels.mean().sign() if pixels.mean().abs() > 0.1 else 0
+            output.pooler_output = output.pooler_output + by * output.pooler_output.abs().max()
         if self.fault == "constant":
             output.pooler_output = torch.zeros_like(output.pooler_output)[:1].expand(len(pixels) // 4 + 1, -1)
         return output
@@ -229,6 +232,23 @@ def test_a_tower_that_does_not_honour_precomputed_inputs_is_refused(model: Any, 
     with pytest.raises(UnsupportedModelError, match=reason):
         enable(model)
     assert not is_enabled(model)
+
+
+def test_verification_accepts_the_rounding_of_int8_weights_alone(model: Any) -> None:
+    """LLM.int8 rounds by what is in the whole batch; that is no reason to refuse a tower, and mixed images are."""
+    stock = model.model.visual
+    model.model.visual = Tower(stock, "rounds")
+    with pytest.raises(UnsupportedModelError, match="mixes the images"):
+        enable(model)
+    quantised = nn.Parameter(torch.zeros(1, dtype=torch.int8), requires_grad=False)
+    for fault in ("rounds", "mixes", "rotates", "ignores"):
+        model.model.visual = Tower(stock, fault)
+        model.model.visual.register_parameter("quantised", quantised)
+        if fault == "rounds":
+            verify_tower(model.model, family_of("qwen3_vl"))
+            continue
+        with pytest.raises(UnsupportedModelError):
+            verify_tower(model.model, family_of("qwen3_vl"))
 
 
 @pytest.mark.parametrize("model_type", sorted(FAMILIES))

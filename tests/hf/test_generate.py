@@ -334,3 +334,18 @@ def test_stock_inputs_on_an_enabled_model_go_the_stock_way(kit: Kit) -> None:
             enable(kit.model)
         assert type(kit.model).forward is plain
     assert torch.equal(kit.model.generate(**inputs, max_new_tokens=STEPS, do_sample=False), stock)
+
+
+@pytest.mark.parametrize("how", ["prompt lookup", "assistant"])
+def test_speculative_decoding_is_greedy_decoding(qwen3: Kit, how: str) -> None:
+    text = qwen3.text("Look ", "image", " what is the total? total total the total")
+    inputs = qwen3.processor(text=[text], images=[crop("form")], return_tensors="pt")
+    full = qwen3.full_inputs(text, [crop("form")], qwen3.select([crop("form")]))
+    settings: dict[str, Any] = {"prompt_lookup_num_tokens": 3}
+    if how == "assistant":
+        settings = {"assistant_model": enable(copy.deepcopy(qwen3.model))}
+    output = qwen3.model.generate(**inputs, max_new_tokens=10, do_sample=False, **settings)
+    assert output[0, inputs["input_ids"].shape[1] :].tolist() == oracle.generate(qwen3.model, full, 10)
+    early = qwen3.processor.position_ids(inputs) // 2
+    wrong = qwen3.model.generate(**inputs, position_ids=early, max_new_tokens=10, do_sample=False, **settings)
+    assert not torch.equal(wrong, output)

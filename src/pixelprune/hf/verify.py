@@ -58,6 +58,10 @@ def verify_tower(base: Any, family: Family) -> None:
             f"the vision tower {type(tower).__name__} does not take precomputed inputs: {error}"
         ) from error
     tolerance = 1e-5 if parameter.dtype == torch.float32 else 2e-2
+    if any(weights.dtype == torch.int8 for weights in tower.parameters()):
+        # LLM.int8 looks for outliers over all rows, so an image's features move by 2 % with the other image; mixed
+        # images move them by 30 % and more.
+        tolerance = 5e-2
     scale = float(plain.float().abs().max())
     if not torch.allclose(unpruned.float(), plain.float(), rtol=0, atol=tolerance * scale):
         raise UnsupportedModelError(

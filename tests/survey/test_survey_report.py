@@ -79,6 +79,7 @@ def test_projection_adds_up_what_the_cost_model_says(model):
             True,
             "The method adaptive keeps 27.0%, but the bundled reader pointed worse",
         ),
+        (exact(30, serpentine_0=27), "pred2d", 0, True, "serpentine keeps 27.0%, but no model was asked with it"),
         (exact(30, pred2d_12=20), "pred2d", 12, True, "Other methods were not counted"),
         (exact(30, components_0=5), "pred2d", 0, True, "No other method"),
         (exact(99), "pred2d", 0, False, "hardly repeat themselves"),

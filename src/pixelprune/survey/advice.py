@@ -17,6 +17,8 @@ from .summary import Projection, by_folder, by_size, distinct, overall, project,
 WORTH_THRESHOLD, WORTH_METHOD = 0.1, 0.03
 #: References are spoken of where they save at least this share of the blocks kept.
 WORTH_REFERENCES = 0.1
+#: Methods with which the bundled reader points worse than with ``pred2d``, at every lattice that was measured.
+POINTED_WORSE = ("adaptive", "raster")
 #: Levels up to which a threshold is recommended: 12 of 255 is a threshold of 0.05.
 RECOMMENDED_LEVELS = tuple(level for level in CURVE if level <= 12)
 #: Above this share of blocks kept, pruning is not worth its trouble.
@@ -95,7 +97,7 @@ def recommend(rows: Sequence[ImageRow]) -> Recommendation:
 
 
 def _of_methods(rows: Sequence[ImageRow], level: int) -> str:
-    """Why ``pred2d``: it answered best where answers were measured, even where another method keeps less."""
+    """Why ``pred2d``: with it the reader points best at the same lattice, even where another method keeps less."""
     if level not in LEVELS:
         return "Other methods were not counted at this threshold."
     # Among the causal methods, from which a decoder can rebuild the image.
@@ -103,10 +105,8 @@ def _of_methods(rows: Sequence[ImageRow], level: int) -> str:
     fewest = min(shares, key=lambda name: shares[name])
     if shares[fewest] >= shares["pred2d"] * (1 - WORTH_METHOD):
         return f"No other method keeps less than pred2d by more than {WORTH_METHOD:.0%}."
-    return (
-        f"The method {fewest} keeps {shares[fewest]:.1%}, but the bundled reader pointed worse with it: at the same "
-        f"lattice, pred2d answered best of the methods measured. Large models have not been measured."
-    )
+    answers = "the bundled reader pointed worse with it" if fewest in POINTED_WORSE else "no model was asked with it"
+    return f"The method {fewest} keeps {shares[fewest]:.1%}, but {answers}. Large models have not been measured."
 
 
 def lattices(rows: Sequence[ImageRow], settings: Settings, level: int) -> list[LatticeRow]:

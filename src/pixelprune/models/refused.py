@@ -18,6 +18,10 @@ _WINDOWS = (
     "its vision tower merges whole windows of patches in the midst of its layers, so a block cannot be dropped alone"
 )
 
+_RASTER = "its image processor lays patches out row by row, and its projector cuts features by the whole grid (not yet)"
+_RESAMPLER = "a resampler beside its vision tower cuts features by the whole grid (not yet)"
+_OMNI = "its positions are computed from audio and video too, by a method with other arguments (not yet)"
+
 #: The reason by ``model_type``.
 REFUSED: dict[str, str] = {
     "exaone4_5": ONE_AXIS,
@@ -31,5 +35,11 @@ REFUSED: dict[str, str] = {
     "minicpm_ocr": _WINDOWS,
     "minicpmv4_6": _WINDOWS,
     "minicpmv4_7": _WINDOWS,
+    "paddleocr_vl": _RASTER,
+    "ernie4_5_vl_moe": _RESAMPLER,
+    "qwen2_5_omni": _OMNI,
+    "qwen2_5_omni_thinker": _OMNI,
+    "qwen3_omni_moe": _OMNI,
+    "qwen3_omni_moe_thinker": _OMNI,
     "opencua": "its classes are code of its own beside the weights, not those of transformers",
 }

@@ -163,9 +163,9 @@ def summary(folder: Path) -> dict[str, Any]:
 
 
 def rounded(value: Any) -> Any:
-    """Numbers at four decimals, for a file that people read."""
+    """Numbers at six decimals, for a file that people read; fewer would show when a page rounds them to one again."""
     if isinstance(value, float):
-        return round(value, 4)
+        return round(value, 6)
     if isinstance(value, dict):
         return {key: rounded(each) for key, each in value.items()}
     return value

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import html
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -25,7 +26,13 @@ def render() -> str:
         text=True,
         check=True,
     )
-    return NOTE + html.unescape(done.stdout).rstrip() + "\n"
+    return NOTE + _whole_summaries(html.unescape(done.stdout)).rstrip() + "\n"
+
+
+def _whole_summaries(page: str) -> str:
+    """The list of commands with the first line of each one's help, which the generator cuts at 45 characters."""
+    firsts = dict(re.findall(r"^## `pixelprune (\w+)`\n\n(.+)$", page, re.MULTILINE))
+    return re.sub(r"^\* `(\w+)`: .*$", lambda line: f"* `{line[1]}`: {firsts[line[1]]}", page, flags=re.MULTILINE)
 
 
 if __name__ == "__main__":

@@ -143,12 +143,14 @@ def numbers_html(choice: Choice, view: View) -> str:
     """The numbers beside the picture."""
     selection, full, pruned = view.selection, view.cost.full, view.cost.pruned
     level = selection.level
+    # A budget may have taken another metric than was chosen.
+    other = "" if selection.metric == choice.metric else f" of {selection.metric}"
     rows = [
         ("kept", "blocks kept", f"{selection.num_kept:,} of {selection.num_blocks:,}"),
         ("lattice", "of them for the lattice alone", f"{selection.num_lattice:,}"),
         ("retained", "retained", f"{selection.retain_ratio:.1%}"),
         ("distinct", "distinct blocks", f"{view.distinct:.1%}"),
-        ("threshold", "threshold", f"{threshold_of(level):g} ({level} of 255 levels, {selection.metric})"),
+        ("threshold", "threshold", f"{threshold_of(level):g} ({level} of 255 levels{other})"),
         ("patches", "patches", f"{view.patches_kept:,} of {view.patches:,}"),
         ("tokens", f"tokens with {TEXT_TOKENS} of text", f"{pruned.tokens:,} of {full.tokens:,}"),
         ("prefill", f"prefill of {choice.model}, projected", f"{full.total_flops / pruned.total_flops:.2f}× less work"),

@@ -18,8 +18,8 @@ RIVALS = {"random": "random, as many blocks as `pred2d`", "resized": "resized to
 PATTERNS = {"regular": "regular: `lattice`", "none": "no lattice, fewer blocks", "whole": "whole pages"}
 PATTERNS_HEAD = "| | trained: reading | pointing | untrained: reading | pointing |\n|---|---:|---:|---:|---:|\n"
 HEAD = (
-    "| | kept | reading | from whole | pointing | from whole | first token | speed-up |\n"
-    "|---|---:|---:|---:|---:|---:|---:|---:|\n"
+    "| | kept | reading (from whole) | pointing (from whole) | first token | speed-up |\n"
+    "|---|---:|---:|---:|---:|---:|\n"
 )
 
 
@@ -38,9 +38,11 @@ def row(name: str, measured: dict[str, Any]) -> str:
     """A variant's line."""
     cells = [label(name), percent(measured["kept"])]
     for group in ("reading", "grounding"):
-        cells += [percent(measured[group]["share"]), "" if name == "whole" else apart(measured, group)]
+        cells.append(percent(measured[group]["share"]))
+        if name != "whole":
+            cells[-1] += f" ({apart(measured, group)})"
     cells += [f"{measured['first_token_ms']:.0f} ms", f"{measured['speedup']:.2f}x"]
-    return f"| {' | '.join(cells)} |\n".replace("|  |", "| |")
+    return f"| {' | '.join(cells)} |\n"
 
 
 def load(name: str) -> dict[str, Any]:
@@ -50,9 +52,13 @@ def load(name: str) -> dict[str, Any]:
 
 
 def apart(measured: dict[str, Any], group: str) -> str:
-    """The difference from the first variant, in points, with its interval."""
+    """The difference from the first variant, in points, with its interval, which no line break parts."""
     difference = measured[group]["difference"]
-    return f"{difference['mean'] * 100:+.1f} ± {difference['half'] * 100:.1f}".replace("-", "−")
+    return (
+        f"{difference['mean'] * 100:+.1f}\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{difference['half'] * 100:.1f}".replace(
+            "-", "−"
+        )
+    )
 
 
 def table(reader: str) -> str:

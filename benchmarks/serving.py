@@ -68,7 +68,7 @@ def main(arguments: list[str] | None = None) -> None:
     args = options.parse_args(arguments)
     for threshold in args.thresholds:
         PruneConfig(method=args.method, threshold=threshold)  # wrong ones end here
-    facts = {**common.machine(), "vllm": vllm_version()}
+    facts = {**common.machine(_device()), "vllm": vllm_version()}
     print(common.machine_line(facts), flush=True)
     images = [picture.image for picture in common.load(args.images)]
     settings: list[dict[str, Any] | None] = [None]
@@ -87,6 +87,13 @@ def main(arguments: list[str] | None = None) -> None:
     for name in ("images", "json", "log"):
         shown.pop(name)
     common.save(args.json, facts, settings=shown, results=rows)
+
+
+def _device() -> str:
+    """What vLLM serves on here."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def vllm_version() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -29,7 +30,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Any]]:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     before = set(sys.modules)
     yield importlib.import_module
-    for name in {"common", "selection", "preprocess", "prefill", "viewing", "crops", "sequences"} & (
+    for name in {"common", "selection", "preprocess", "prefill", "viewing", "crops", "sequences", "readme"} & (
         set(sys.modules) - before
     ):
         del sys.modules[name]
@@ -298,3 +299,35 @@ def test_sequences(script: Any, tmp_path: Path, capsys: pytest.CaptureFixture[st
     row = json.loads(out.read_text())["prefill"][0]
     assert (row["previous"], row["blocks"]) == (kept.num_kept, kept.num_blocks)
     assert row["dense_blocks"] <= kept.num_kept and prefill[0]["images"] == "2"
+
+
+def test_readme_is_as_the_results_have_it(script: Callable[[str], Any], tmp_path: Path) -> None:
+    """Every table of README that a benchmark printed; and a GPU's, where there are results of one."""
+    readme = script("readme")
+    text = readme.README.read_text()
+    assert readme.written(text, readme.RESULTS) == text
+    # Control: other results are another README, again and again the same.
+    for path in readme.RESULTS.glob("*-cpu.json"):
+        (tmp_path / path.name).write_text(path.read_text())
+    found = json.loads((tmp_path / "prefill-small-cpu.json").read_text())
+    found["images"][0]["kept"] += 1
+    (tmp_path / "prefill-small-cpu.json").write_text(json.dumps(found))
+    found["machine"]["gpu"], found["settings"]["shape"] = "A GPU", "2b"
+    (tmp_path / "prefill-2b-cuda.json").write_text(json.dumps(found))
+    changed = readme.written(text, tmp_path)
+    assert changed != text and "| documentation page, 1080p | 2040 | 616 (" in changed
+    assert "### On GPUs\n\n**Prefill**, Qwen3-VL 2B, random weights, float32, AMD EPYC, 2 cores, A GPU" in changed
+    assert readme.written(changed, tmp_path) == changed and readme.written(changed, readme.RESULTS) == text
+
+
+def test_the_script_of_all_benchmarks_names_what_there_is() -> None:
+    text = (BENCHMARKS / "all.sh").read_text().replace("\\\n", " ")
+    commands = [line for line in text.splitlines() if re.search(r"PYTHON\" benchmarks/\w+\.py", line)]
+    assert len(commands) == 7
+    shared = (BENCHMARKS / "common.py").read_text()
+    for line in commands:
+        (name,) = re.findall(r"benchmarks/(\w+)\.py", line)
+        program = (BENCHMARKS / f"{name}.py").read_text()
+        for option in re.findall(r" (--[\w-]+)", line):
+            assert f'"{option}"' in program + shared, (name, option)
+    assert subprocess.run(["bash", "-n", str(BENCHMARKS / "all.sh")], check=False).returncode == 0

@@ -169,7 +169,7 @@ def serve(folder: Path, args: argparse.Namespace) -> Iterator[Server]:
     command += args.serve
     server = Server(f"http://127.0.0.1:{port}")
     with args.log.open("wb") as log:
-        # On a CPU vLLM takes 92 % of all memory if it is not told how much; elsewhere this is not looked at.
+        # On a CPU vLLM takes 92 % of all memory unless this sets how much; elsewhere it is ignored.
         environment = {"VLLM_CPU_KVCACHE_SPACE": "4", **os.environ}
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
     try:

@@ -1,4 +1,4 @@
-"""What a stranger does first: from a built wheel, in a fresh environment outside the repository, all that README says.
+"""What a new user does first: from a built wheel, in a fresh environment outside the repository, all that README says.
 
     python tests/first_hour.py            # needs the package registry, and no other network
 

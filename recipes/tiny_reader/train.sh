@@ -1,6 +1,6 @@
 #!/bin/sh
-# The bundled reader from nothing, and the proof: sh recipes/tiny_reader/train.sh PYTHON
-# Every stage keeps its state in out/reader; stopped and started again, the script goes on where it was.
+# The bundled reader, from random weights, and its evaluation: sh recipes/tiny_reader/train.sh PYTHON
+# Every stage keeps its state in out/reader; stopped and started again, the script resumes.
 set -eu
 python=$1
 out=out/reader

@@ -25,7 +25,7 @@ from .sources import Found, find
 
 _CHUNK_ITEMS, _CHUNK_BYTES = 8, 32 << 20
 
-#: Told after every chunk: items that are done, and all items.
+#: Called after every chunk with the number of items that are done, and of all items.
 Progress = Callable[[int, int], None]
 
 

@@ -176,7 +176,7 @@ def _processor(config: TrainConfig) -> Any:
 
 
 def _on_accelerator(config: TrainConfig) -> bool:
-    """Whether the run is on a GPU or its like; without one the Trainer refuses bf16 unless told to use the CPU."""
+    """Whether the run is on a GPU or its like; without one the Trainer refuses bf16 unless use_cpu is set."""
     return config.device != "cpu" and torch.accelerator.is_available()
 
 

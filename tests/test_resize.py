@@ -15,8 +15,10 @@ from transformers.models.glm4v.image_processing_pil_glm4v import Glm4vImageProce
 from transformers.models.glm4v.image_processing_pil_glm4v import smart_resize as glm_resize
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil, smart_resize
 
+from pixelprune import PruneConfig
 from pixelprune.core.images import open_image
-from pixelprune.errors import ConfigError, ImageError
+from pixelprune.errors import ConfigError, ImageError, UnsupportedModelError
+from pixelprune.hf import pruned_image_processor
 from pixelprune.models.registry import FAMILIES
 from pixelprune.models.resize import IMAGE_PROCESSORS, ResizeSpec
 
@@ -125,6 +127,15 @@ def test_pixels_equal_the_stock_processor():
         )[0]
         np.testing.assert_array_equal(ours, patches["pixel_values"])
         assert (ours[::-1] != patches["pixel_values"]).any()
+
+
+@pytest.mark.parametrize("kind", ["PaddleOCRVLImageProcessorPil", "SiglipImageProcessorPil"])
+def test_image_processors_of_other_layouts_are_refused(kind):
+    """PaddleOCR-VL's has the same methods, but lays patches out row by row."""
+    with pytest.raises(UnsupportedModelError, match=f"must be one of Qwen2VLImageProcessor, .*; got {kind}"):
+        pruned_image_processor(getattr(transformers, kind)(), PruneConfig())
+    for name in IMAGE_PROCESSORS:
+        pruned_image_processor(getattr(transformers, f"{name}Pil")(), PruneConfig())
 
 
 def test_resize_wants_rgb():

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ..core.config import PruneConfig
 from ..core.preprocess import ImageSelection, prepare
 from ..errors import ConfigError, ImageError, UnsupportedModelError
+from .resize import IMAGE_PROCESSORS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -104,9 +105,11 @@ def _restore(kind: type, stock_class: type) -> Any:
 
 @cache
 def _selecting_class(kind: type, stock_class: type) -> type:
-    if not hasattr(stock_class, "_preprocess") or not hasattr(stock_class, "patchify"):
+    # By name, since others have a patchify method too that lays patches out in another order.
+    names = {cls.__name__.removesuffix("Pil") for cls in stock_class.__mro__}
+    if not names & set(IMAGE_PROCESSORS) or not hasattr(stock_class, "_preprocess"):
         raise UnsupportedModelError(
-            f"the image processor must be of the Qwen2-VL kind, with a patchify method; got {stock_class.__name__}"
+            f"the image processor must be one of {', '.join(IMAGE_PROCESSORS)}; got {stock_class.__name__}"
         )
     # Under the stock name, so that what it saves loads with the stock class.
     return type(stock_class.__name__, (kind, stock_class), {"__module__": kind.__module__})

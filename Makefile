@@ -115,12 +115,11 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 
 # Laid over the other environment, whose torch and transformers it uses: lmms-eval wants an older protobuf. PyPI's
 # torchvision needs the same help beside a CPU torch as in the environment of vLLM.
-.eval-venv/.ready: $(VENV)/.ready tests/harnesses/requirements.txt tests/harnesses/constraints.txt
+.eval-venv/.ready: $(VENV)/.ready tests/harnesses/packages.txt
 	test -x .eval-venv/bin/python || $(BIN)/python -m venv .eval-venv
 	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
 		> "$$(.eval-venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/below.pth"
-	.eval-venv/bin/python -m pip install --quiet --disable-pip-version-check \
-		-c tests/harnesses/constraints.txt -r tests/harnesses/requirements.txt
+	.eval-venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/harnesses/packages.txt
 	.eval-venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	cp tests/vllm/environment/pixelprune_torchvision.* \
 		"$$(.eval-venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import rows as held_out
 import torch
 
 
@@ -16,6 +17,11 @@ def pytest_generate_tests(metafunc):
     if "harness" in metafunc.fixturenames:
         clone = metafunc.config.getoption("vlmevalkit")
         metafunc.parametrize("harness", ["lmms-eval", *(["vlmevalkit"] if clone else [])], scope="session")
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:  # a fixture runs all cells of a harness, which takes its time on a busy machine
+        item.add_marker(pytest.mark.timeout(3000))
 
 
 def pytest_terminal_summary(terminalreporter, config):
@@ -35,3 +41,11 @@ def clone(pytestconfig) -> Path | None:
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def asked(tmp_path_factory):
+    """The folder of the two sets, their rows, and what the recipe answers."""
+    folder = tmp_path_factory.mktemp("rows")
+    rows = held_out.write(folder, held_out.ROWS)
+    return folder, rows, held_out.by_recipe(rows)

@@ -11,6 +11,7 @@ from pixelprune import PruneConfig, reader
 from recipes.tiny_reader import evaluate
 
 SIDES, QUESTIONS = (192, 288), 4
+ROWS = 100  # of each set
 
 #: The arms of the tests, as the configuration names them, and the ways in which the recipe evaluates the same.
 ARMS: dict[str, Any] = {

@@ -17,17 +17,9 @@ import yaml
 from pixelprune.evaluate.answering import read_replies
 from pixelprune.evaluate.cell import read_result
 
-ROWS = 100
+ROWS = held_out.ROWS
 ROOT = Path(__file__).parents[2]
 SETS = ("reading", "pointing")
-
-
-@pytest.fixture(scope="session")
-def asked(tmp_path_factory):
-    """The folder of the two sets, their rows, and what the recipe answers."""
-    folder = tmp_path_factory.mktemp("rows")
-    rows = held_out.write(folder, ROWS)
-    return folder, rows, held_out.by_recipe(rows)
 
 
 def config(folder, output, harness, clone, **changes):
@@ -58,7 +50,7 @@ def environment():
 
 
 def evaluate(*arguments):
-    done = subprocess.run(command(*arguments), capture_output=True, text=True, env=environment(), timeout=1500)
+    done = subprocess.run(command(*arguments), capture_output=True, text=True, env=environment(), timeout=2400)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

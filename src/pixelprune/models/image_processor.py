@@ -105,9 +105,10 @@ def _restore(kind: type, stock_class: type) -> Any:
 
 @cache
 def _selecting_class(kind: type, stock_class: type) -> type:
-    # By name, since others have a patchify method too that lays patches out in another order.
+    # By name, since others have the same methods and lay patches out in another order. Of videos the family's row names
+    # the class.
     names = {cls.__name__.removesuffix("Pil") for cls in stock_class.__mro__}
-    if not names & set(IMAGE_PROCESSORS) or not hasattr(stock_class, "_preprocess"):
+    if issubclass(kind, SelectingImageProcessor) and not names & set(IMAGE_PROCESSORS):
         raise UnsupportedModelError(
             f"the image processor must be one of {', '.join(IMAGE_PROCESSORS)}; got {stock_class.__name__}"
         )

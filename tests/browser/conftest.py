@@ -11,7 +11,8 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from pixelprune.app.answers import Answers
 from pixelprune.app.document import SessionStore, example_files
-from pixelprune.app.page import Explorer, serve
+from pixelprune.app.explorer import Explorer
+from pixelprune.app.page import serve
 
 _FLAGS = (
     "--no-sandbox",

@@ -18,7 +18,8 @@ from odd_images import pdf, png_header
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from pixelprune import PruneConfig, Selection, reader, select
+from pixelprune import PruneConfig, Selection, reader, select, select_sequence
+from pixelprune.core.frames import frame_files
 from pixelprune.core.images import open_image
 from pixelprune.models.resize import ResizeSpec
 
@@ -141,6 +142,56 @@ def test_pages_of_a_pdf(tabs, explorer):
     page.press("#page input[type=number]", "Enter")
     expect(page.locator("#picture img")).to_have_attribute("alt", re.compile("two.pdf, page 2"))
     assert page.inner_text("#numbers [data-number=kept]") != before
+
+
+def test_a_history_of_screenshots_is_stepped_through(tabs, explorer):
+    """The example, then several files of one's own; the filmstrip, the slider and the settings follow each other."""
+    page = opened(tabs, explorer)
+    expect(page.locator(".pp-frame")).to_have_count(0)
+    page.click("#example label:has-text('screens')")
+    files = frame_files(EXAMPLES.parent / "history")
+    pixels = [ResizeSpec.for_model("Qwen3-VL-2B").resize(open_image(path)) for path in files]
+    reports = select_sequence(pixels, PruneConfig(references="previous")).reports()
+    alone = [report.alone for report in reports]
+
+    def strip(counts: list[int]) -> None:
+        expect(page.locator(".pp-frame b")).to_have_text([f"{count:,}" for count in counts], timeout=60_000)
+
+    strip([report.kept for report in reports])
+    number = page.locator("#numbers [data-number=kept]")
+    expect(number).to_have_text(f"{reports[0].kept:,} of 2,040")
+    page.click(".pp-frame >> nth=1")
+    expect(page.locator("#picture img")).to_have_attribute("alt", re.compile("search-2.png"))
+    expect(number).to_have_text(f"{reports[1].kept:,} of 2,040")
+    expect(page.locator("#numbers [data-number=before]")).to_have_text(f"{alone[1] - reports[1].kept:,}")
+    expect(page.locator(".pp-frame[aria-current]")).to_have_attribute("data-page", "2")
+    expect(page.locator("#page input[type=number]")).to_have_value("2")
+    expect(page.locator("#code-python")).to_contain_text("references='previous'")
+    page.click("#references input")
+    page.click("#references [role=option]:has-text('none')")
+    expect(number).to_have_text(f"{alone[1]:,} of 2,040")
+    strip(alone)
+    page.focus("#page input[type=range]")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#picture img")).to_have_attribute("alt", re.compile("search-3.png"))
+
+    page.set_input_files("#upload input[type=file]", [str(files[1]), str(files[0])])
+    strip([report.kept for report in reports[:2]])
+    expect(page.locator("#picture img")).to_have_attribute("alt", re.compile("search-1.png"))
+    upload(page, "mine.png", SLIDE.read_bytes())
+    expect(page.locator(".pp-frame")).to_have_count(0)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_scrolls_the_filmstrip_alone(tabs, explorer, scheme):
+    page = opened(tabs, explorer, viewport={"width": 390, "height": 844}, color_scheme=scheme, has_touch=True)
+    page.click("#example label:has-text('screens')")
+    expect(page.locator(".pp-frame")).to_have_count(3, timeout=60_000)
+    wide = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+    assert wide[0] <= wide[1] == 390
+    inside, shown = page.evaluate("(e => [e.scrollWidth, e.clientWidth])(document.querySelector('.pp-strip'))")
+    assert inside > shown, "control: there is something to scroll"
+    assert page.locator(".pp-frame").first.bounding_box()["height"] >= 44  # points that a finger needs
 
 
 def test_eight_visitors_bring_pdfs_at_once(tabs, explorer):

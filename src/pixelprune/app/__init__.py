@@ -5,6 +5,6 @@
     ...     launch()
 
 Uploads are read in processes of their own, which import a script's main module: so that line. Needs
-``pixelprune[app]``. ``document``, ``uploads`` and ``view`` do the work and know nothing of the page; ``page`` lays it
-out.
+``pixelprune[app]``. ``document``, ``uploads``, ``view`` and ``filmstrip`` do the work and know nothing of the page;
+``page`` lays it out, and ``handlers`` say what happens when something on it is changed.
 """

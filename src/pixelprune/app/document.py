@@ -1,9 +1,9 @@
-"""What a visitor looks at: an image, or a page of a document, read from an upload that is not kept anywhere else."""
+"""What a visitor looks at: an image, or one of several, read from uploads that are not kept anywhere else."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
@@ -14,6 +14,7 @@ from PIL import Image
 
 from .. import reader
 from ..core.analysis import distinct_ratio
+from ..core.frames import frame_files
 from ..core.images import find_pages, open_images
 from ..core.limits import Limits
 from ..errors import ImageError
@@ -38,6 +39,8 @@ class Page:
 
     name: str
     image: Image.Image
+    #: As a ``data:`` URI, once the filmstrip has drawn it.
+    thumbnail: str = field(default="", repr=False)
     _resized: tuple[ResizeSpec, NDArray[np.uint8]] | None = field(default=None, repr=False)
     _distinct: dict[ResizeSpec, float] = field(default_factory=dict, repr=False)
     #: Blocks kept against the level, by everything else that they depend on.
@@ -73,19 +76,23 @@ class Page:
 
 @dataclass(frozen=True)
 class Document:
-    """A file that was taken in, with its pages decoded.
+    """A file that was taken in, with its pages decoded; or several images in order.
 
     Attributes:
         pages: at least one.
         refused: what was left out, a line each.
+        history: they are images of several files, such as a history of screenshots.
     """
 
     pages: list[Page]
     refused: tuple[str, ...] = ()
+    history: bool = False
+    #: Blocks kept of each page at the latest settings that were asked for.
+    kept: dict[Hashable, list[int]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def read(cls, path: Path, name: str | None = None, limits: Limits = UPLOADS) -> Document:
-        """Read an image or a document.
+        """Read an image or a document; of a folder, all images in it as a history.
 
         Args:
             path: of the file.
@@ -95,6 +102,8 @@ class Document:
         Raises:
             ImageError: it cannot be read; the message says why and speaks of the file by its name alone.
         """
+        if path.is_dir():
+            return cls.joined([cls.read(file, limits=limits) for file in frame_files(path)], limits)
         name = name or path.name
         refused: list[str] = []
 
@@ -113,6 +122,23 @@ class Document:
             raise ImageError(refused[0])
         return cls(pages, tuple(refused))
 
+    @classmethod
+    def joined(cls, documents: Sequence[Document], limits: Limits = UPLOADS) -> Document:
+        """The pages of several documents in order, as far as they are within the limits together."""
+        refused = [line for document in documents for line in document.refused]
+        pages: list[Page] = []
+        pixels = 0
+        for page in (page for document in documents for page in document.pages):
+            pixels += page.image.width * page.image.height
+            if len(pages) == limits.pages or (pages and pixels > limits.document_pixels):
+                refused.append(
+                    f"{page.name}: more than {limits.pages} images, or {limits.document_pixels} pixels in all; it and "
+                    f"those after it are left out"
+                )
+                break
+            pages.append(page)
+        return cls(pages, tuple(refused), history=len(documents) > 1)
+
     @property
     def nbytes(self) -> int:
         """Bytes of pixels in memory."""
@@ -129,13 +155,24 @@ class ViewState:
     @property
     def page(self) -> Page:
         """The page that is shown."""
-        pages = self.document.pages
-        return pages[min(max(self.number, 1), len(pages)) - 1]
+        return self.document.pages[self._index]
+
+    def earlier(self, references: str) -> list[Page]:
+        """The pages that the one that is shown may refer to, in order: none, the one before it, and the first."""
+        before = self.document.pages[: self._index]
+        wanted = {"none": [], "previous": before[-1:], "first+previous": before[:1] + before[1:][-1:]}
+        return wanted[references]
 
     def turn(self, number: int) -> None:
-        """Show another page; the one before keeps nothing that can be computed again."""
-        self.page.release()
+        """Show another page; the others keep nothing that can be computed again."""
         self.number = number
+        for page in self.document.pages:
+            if page is not self.page:
+                page.release()
+
+    @property
+    def _index(self) -> int:
+        return min(max(self.number, 1), len(self.document.pages)) - 1
 
 
 class SessionStore:
@@ -201,8 +238,9 @@ def example_files() -> dict[str, Path]:
         "dashboard": "dashboard-dark.png",
         "phone": "phone.png",
     }
-    folders: Iterable[Path] = (Path(__file__).with_name("examples"), Path(__file__).parents[3] / "examples" / "images")
-    for folder in folders:
-        if all((folder / file).is_file() for file in names.values()):
-            return {name: folder / file for name, file in names.items()} | {"simple page": reader.EXAMPLE.image}
+    packaged, examples = Path(__file__).with_name("examples"), Path(__file__).parents[3] / "examples"
+    for folder, screens in ((packaged, packaged / "history"), (examples / "images", examples / "history")):
+        if all((folder / file).is_file() for file in names.values()) and screens.is_dir():
+            files = {name: folder / file for name, file in names.items()}
+            return {**files, "screens": screens, "simple page": reader.EXAMPLE.image}
     return {}

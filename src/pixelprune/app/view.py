@@ -5,16 +5,20 @@ from __future__ import annotations
 import base64
 import json
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from html import escape
 from io import BytesIO
 from typing import cast
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-from ..core.config import Method, Metric, PruneConfig, threshold_of
+from ..core.config import Method, Metric, PruneConfig, References, threshold_of
 from ..core.select import select
 from ..core.selection import Selection
+from ..core.sequence import SequenceSelector
 from ..errors import ConfigError
 from ..models.cost import KNOWN_MODELS, Comparison, compare
 from ..models.resize import ResizeSpec
@@ -38,7 +42,7 @@ class Choice:
 
     Attributes:
         level: the threshold in 8-bit levels, 0 to :data:`TOP_LEVEL`.
-        method, metric, max_tokens, lattice: as in :class:`pixelprune.PruneConfig`.
+        method, metric, max_tokens, lattice, references: as in :class:`pixelprune.PruneConfig`.
         model: one of :data:`MODELS`.
         picture: one of :data:`pixelprune.viz.PICTURES`.
     """
@@ -50,6 +54,7 @@ class Choice:
     model: str = MODELS[0]
     picture: str = "overlay"
     lattice: int = 0
+    references: str = "none"
 
     @property
     def config(self) -> PruneConfig:
@@ -66,6 +71,7 @@ class Choice:
             threshold_of(self.level),
             max_tokens=self.max_tokens,
             lattice=self.lattice,
+            references=cast(References, self.references),
         )
 
     @property
@@ -79,7 +85,8 @@ class View:
     """A selection of a page, and what it costs.
 
     Attributes:
-        selection: of the resized image.
+        selection: of the resized image by itself.
+        shown_before: bool ``(rows, cols)``: its kept blocks that an earlier page shows; None without references.
         cost: of the prefill, whole and pruned, with :data:`TEXT_TOKENS` of text.
         distinct: distinct blocks over all.
         milliseconds: that selecting took.
@@ -87,41 +94,81 @@ class View:
     """
 
     selection: Selection
+    shown_before: NDArray[np.bool_] | None
     cost: Comparison
     distinct: float
     milliseconds: float
     patches: int
     patches_kept: int
 
+    @property
+    def num_kept(self) -> int:
+        """Blocks kept, with references if there are any."""
+        return self.selection.num_kept - (0 if self.shown_before is None else int(self.shown_before.sum()))
 
-def look(page: Page, choice: Choice) -> View:
+    @property
+    def retain_ratio(self) -> float:
+        """The same over all blocks."""
+        return self.num_kept / self.selection.num_blocks
+
+
+def look(page: Page, choice: Choice, earlier: Sequence[Page] = ()) -> View:
     """Select, and count.
+
+    Args:
+        page: what is shown.
+        choice: the settings.
+        earlier: the pages that it may refer to, in order, from :meth:`.document.ViewState.earlier`.
 
     Raises:
         ConfigError, ImageError: the settings or the image do not allow it.
     """
     spec, config = choice.spec, choice.config
+    selector = SequenceSelector(config, block_size=spec.block_size)
+    for each in earlier:
+        selector.add(each.pixels(spec))
     pixels = page.pixels(spec)
     start = time.perf_counter()
-    selection = select(pixels, config, block_size=spec.block_size)
+    selected = selector.add(pixels)
     milliseconds = (time.perf_counter() - start) * 1000
-    cost = compare(ModelShape.from_config(choice.model), selection, TEXT_TOKENS)
-    return View(selection, cost, page.distinct(spec), milliseconds, cost.full.patches, cost.pruned.patches)
+    counts = selected.alone.num_blocks, len(selected.kept_indices)
+    cost = compare(ModelShape.from_config(choice.model), counts, TEXT_TOKENS)
+    return View(
+        selection=selected.alone,
+        shown_before=None if choice.references == "none" else selected.shown_before,
+        cost=cost,
+        distinct=page.distinct(spec),
+        milliseconds=milliseconds,
+        patches=cost.full.patches,
+        patches_kept=cost.pruned.patches,
+    )
 
 
 def picture_html(page: Page, choice: Choice, view: View) -> str:
     """The chosen picture with a caption, within the page: no file of it is ever written."""
     pixels = page.pixels(choice.spec)
-    picture = PICTURES[choice.picture](pixels, view.selection, choice.config)
+    draw: Callable[..., Image.Image] = PICTURES[choice.picture]
+    refers = view.shown_before is not None and choice.picture in ("overlay", "grid")
+    picture = draw(pixels, view.selection, choice.config, **({"shown_before": view.shown_before} if refers else {}))
     if choice.picture == "overlay":  # its strip has what the page says in letters that a phone shows
         picture = picture.crop((0, 0, pixels.shape[1], pixels.shape[0]))
-    kept = f"{view.selection.retain_ratio:.1%} of the blocks kept"
+    kept = f"{view.retain_ratio:.1%} of the blocks kept"
     size = f"{page.image.width} × {page.image.height} pixels, read at {pixels.shape[1]} × {pixels.shape[0]}"
     return (
         f'<figure class="pp-figure"><img class="pp-picture" src="{data_uri(picture)}" width="{picture.width}" '
         f'height="{picture.height}" alt="{escape(choice.picture)} of {escape(page.name)}: {kept}">'
-        f"<figcaption>{escape(page.name)}: {size}; {kept}</figcaption></figure>"
+        f"<figcaption>{escape(page.name)}: {size}; {kept}{_said_of(view, refers)}</figcaption></figure>"
     )
+
+
+def _said_of(view: View, refers: bool) -> str:
+    """What the picture of an image with references shows."""
+    if view.shown_before is None:
+        return ""
+    if not refers:
+        return f" with references; the picture is of the image by itself, {view.selection.retain_ratio:.1%} kept"
+    before = int(view.shown_before.sum())
+    return f", {before:,} more shown by an earlier image, in orange"
 
 
 def compare_html(page: Page, choice: Choice, view: View) -> str:
@@ -145,10 +192,15 @@ def numbers_html(choice: Choice, view: View) -> str:
     level = selection.level
     # A budget may have taken another metric than was chosen.
     other = "" if selection.metric == choice.metric else f" of {selection.metric}"
+    referring = [
+        ("alone", "without references", f"{selection.num_kept:,}"),
+        ("before", "shown by an earlier image", f"{selection.num_kept - view.num_kept:,}"),
+    ]
     rows = [
-        ("kept", "blocks kept", f"{selection.num_kept:,} of {selection.num_blocks:,}"),
+        ("kept", "blocks kept", f"{view.num_kept:,} of {selection.num_blocks:,}"),
         ("lattice", "of them for the lattice alone", f"{selection.num_lattice:,}"),
-        ("retained", "retained", f"{selection.retain_ratio:.1%}"),
+        *(referring if view.shown_before is not None else []),
+        ("retained", "retained", f"{view.retain_ratio:.1%}"),
         ("distinct", "distinct blocks", f"{view.distinct:.1%}"),
         ("threshold", "threshold", f"{threshold_of(level):g} ({level} of 255 levels{other})"),
         ("patches", "patches", f"{view.patches_kept:,} of {view.patches:,}"),

@@ -30,6 +30,7 @@ SPEC = ResizeSpec.for_model("Qwen/Qwen3-VL-2B-Instruct")
             PruneConfig("raster", lattice=3),
             False,
         ),
+        ({"references": "previous"}, "references previous", PruneConfig(references="previous"), False),
         ({"name": "unpruned", "prune": None}, "unpruned", None, False),
         ({"name": "small", "resized": {"threshold": 0.05}}, "small", PruneConfig(threshold=0.05), True),
         ({"name": "r", "prune": {"method": "random", "seed": 7}}, "r", PruneConfig("random", seed=7), False),
@@ -54,6 +55,7 @@ def test_a_file_names_an_arm(value, name, prune, resized) -> None:
         ({"name": "x", "prune": {}, "resized": {}}, "either prune or resized"),
         ({"name": "", "prune": {}}, "a named arm"),
         ({"name": "x", "resized": None}, "must be a mapping"),
+        ({"name": "x", "resized": {"references": "previous"}}, "leave out references: previous"),
     ],
 )
 def test_what_is_no_arm_is_refused(value, message) -> None:

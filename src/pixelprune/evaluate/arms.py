@@ -67,7 +67,7 @@ class Arm:
         Args:
             value: ``whole``; ``exact`` (``pred2d`` at threshold 0); ``adaptive`` and the other methods, at threshold 0;
                 ``random`` (as many blocks as ``exact``, at random); ``resized`` (as many as ``exact``, whole); a
-                mapping of one setting, ``threshold: 0.02``, ``lattice: 4`` or ``max_tokens: 500``; or
+                mapping of one setting, ``threshold: 0.02``, ``lattice: 4``, ``references: previous``; or
                 ``{name: ..., prune: {...}}``, and ``{name: ..., resized: {...}}`` for the rival of those settings.
             seed: of arms with the method ``random`` that have none.
 
@@ -97,7 +97,12 @@ class Arm:
             return cls(name, None)
         if isinstance(settings, Mapping) and settings.get("method") == "random":
             settings = {"seed": seed, **settings}
-        return cls(name, PruneConfig.from_mapping(settings, f"arms: {name}"), resized=kinds == ["resized"])
+        prune, resized = PruneConfig.from_mapping(settings, f"arms: {name}"), kinds == ["resized"]
+        if resized and prune.references != "none":
+            raise ConfigError(
+                f"arms: {name}: resized makes each image as small by itself; leave out references: {prune.references}"
+            )
+        return cls(name, prune, resized)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values."""

@@ -91,12 +91,12 @@ class Judge(Section):
     Attributes:
         url: such as ``http://localhost:8000/v1``.
         model: its name there.
-        key: what the server wants for a key.
+
+    A key is no part of the file, whose values are copied into the cells' folders: VLMEvalKit reads ``OPENAI_API_KEY``.
     """
 
     url: str
     model: str
-    key: str = "none"
 
 
 class EvaluateConfig(Section):
@@ -197,7 +197,7 @@ def _cell(config: EvaluateConfig, model: Model, arm: Arm, known: KnownSet, quest
         limit=config.limit,
         batch_size=config.batch_size or _BATCH[config.engine],
         vlmevalkit=None if config.vlmevalkit is None else str(Path(config.vlmevalkit).expanduser().resolve()),
-        judge={"judge": judge.model, "judge-base-url": judge.url, "judge-key": judge.key} if judge else {},
+        judge={"judge": judge.model, "judge-base-url": judge.url} if judge else {},
     )
 
 

@@ -145,7 +145,9 @@ def differences(rows: Sequence[tuple[str, float, float, float]], title: str) -> 
             "encoding": {"y": y, "x": x | {"field": "mean"}, **colour},
         },
     ]
-    return _svg({"data": {"values": values}, "layer": layers, "height": max(60, 24 * len(rows))})
+    # Room on the left: a browser's font may be wider than the one that names are measured with.
+    frame = {"height": max(60, 24 * len(rows)), "padding": {"left": 50, "right": 10, "top": 5, "bottom": 5}}
+    return _svg({"data": {"values": values}, "layer": layers, **frame})
 
 
 def _colour(names: list[str]) -> Spec:

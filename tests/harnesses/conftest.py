@@ -19,7 +19,9 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("harness", ["lmms-eval", *(["vlmevalkit"] if clone else [])], scope="session")
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("vlmevalkit"):
+        items[:] = [item for item in items if "kit" not in getattr(item, "fixturenames", ())]
     for item in items:  # a fixture runs all cells of a harness, which takes its time on a busy machine
         item.add_marker(pytest.mark.timeout(3000))
 

@@ -65,6 +65,7 @@ class VllmClasses:
         model: the model class; its class name is the architecture in the model's ``config.json``.
         tower: the class of its vision tower.
         info, processor, dummy_inputs: the classes that vLLM's registry of multimodal models holds for it.
+        videos: its videos are pruned too; those of the others are served whole.
         metadata: the function in :mod:`pixelprune.vllm.towers` that places kept patches for this tower.
     """
 
@@ -74,6 +75,7 @@ class VllmClasses:
     processor: str
     dummy_inputs: str
     metadata: str
+    videos: bool = False
 
     @property
     def architecture(self) -> str:

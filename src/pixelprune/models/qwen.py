@@ -73,6 +73,7 @@ def _like_qwen3_vl(model: str, info: str) -> VllmClasses:
         processor="qwen3_vl:Qwen3VLMultiModalProcessor",
         dummy_inputs="qwen3_vl:Qwen3VLDummyInputsBuilder",
         metadata="qwen3_metadata",
+        videos=True,
     )
 
 

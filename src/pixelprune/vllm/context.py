@@ -15,6 +15,7 @@ from . import metrics
 from .images import pruned_image_processor
 from .rows import ROW, row_in
 from .settings import KEY, ends_the_start, settings_from
+from .videos import PREPARED, pruned_video_processor
 
 
 class PrunedContext(InputProcessingContext):
@@ -53,13 +54,18 @@ class PrunedContext(InputProcessingContext):
     def call_hf_processor(
         self, hf_processor: Any, data: Mapping[str, object], kwargs: Mapping[str, object] = {}
     ) -> Any:
-        """As the stock method; a copy of the processor prunes where there are images and settings."""
+        """As the stock method; a copy of the processor prunes where there are images, or videos, and settings."""
         settings = self.settings(kwargs)
-        if settings is None or not data.get("images"):
+        has_videos = bool(data.get("videos")) and PREPARED.get() is not None
+        if settings is None or not (data.get("images") or has_videos):
             return super().call_hf_processor(hf_processor, data, kwargs)
         hf_processor = copy.copy(hf_processor)  # the stock one is shared by all requests
         image_processor = pruned_image_processor(hf_processor.image_processor, settings, row_in(kwargs))
         hf_processor.image_processor = image_processor
+        reports = image_processor.reports
+        if has_videos:
+            hf_processor.video_processor = pruned_video_processor(hf_processor.video_processor, settings)
+            hf_processor.video_processor.reports = reports
         try:
             output = super().call_hf_processor(hf_processor, data, kwargs)
         except ValueError as error:
@@ -67,7 +73,7 @@ class PrunedContext(InputProcessingContext):
             if isinstance(error.__cause__, PixelPruneError):
                 raise error.__cause__ from None
             raise
-        metrics.record(settings, image_processor.reports)
+        metrics.record(settings, reports)
         return output
 
 

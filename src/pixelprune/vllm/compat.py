@@ -21,6 +21,10 @@ _MODEL_METHODS: dict[str, tuple[str, ...]] = {
     "get_mrope_input_positions": ("input_tokens", "mm_features"),
     "get_encoder_cudagraph_config": (),
 }
+_VIDEO_METHODS: dict[str, tuple[str, ...]] = {
+    "_parse_and_validate_video_input": ("kwargs",),
+    "_process_video_input": ("video_input",),
+}
 _TOWER_METHODS: dict[str, tuple[str, ...]] = {
     "forward": ("x", "grid_thw", "encoder_metadata"),
     "prepare_encoder_metadata": (),
@@ -40,6 +44,9 @@ def _needed_by_families() -> dict[str, dict[str, tuple[str, ...]]]:
             tower = {**_TOWER_METHODS, **_METADATA_METHODS.get(names.metadata, {})}
             needed |= {names.tower: tower, names.model: _MODEL_METHODS}
             needed |= {place: {} for place in (names.info, names.processor, names.dummy_inputs)}
+            if names.videos:
+                needed[names.model] = {**_MODEL_METHODS, **_VIDEO_METHODS}
+                needed[names.processor] = {"_apply_hf_processor_main": ("mm_items", "hf_kwargs")}
     return {f"{_MODELS}.{place}": methods for place, methods in needed.items()}
 
 
@@ -82,6 +89,7 @@ NEEDED: dict[str, tuple[str, ...] | dict[str, tuple[str, ...]]] = {
     },
     f"{_PROCESSING}:ProcessorInputs": ("mm_data_items", "hf_processor_mm_kwargs"),
     f"{_PROCESSING}:PromptReplacement": ("modality", "target", "replacement"),
+    f"{_PROCESSING}:PromptUpdateDetails": {"select_token_id": ("seq", "embed_token_id")},
     "vllm.multimodal.hasher:MultiModalHasher": {"hash_kwargs": ("kwargs",)},
     "vllm.multimodal.inputs:MultiModalFieldConfig": {
         "flat_from_sizes": ("modality", "size_per_item", "keep_on_cpu"),

@@ -127,7 +127,9 @@ class PrunedVideoProcessing(PrunedProcessing):
         """Between the timestamps are as many tokens as blocks are kept."""
         updates = super()._get_prompt_updates(mm_items, hf_processor_mm_kwargs, out_mm_kwargs)
         token = self.info.get_hf_config().video_token_id
-        return [_shortened(update, out_mm_kwargs, token) if update.modality == "video" else update for update in updates]
+        return [
+            _shortened(update, out_mm_kwargs, token) if update.modality == "video" else update for update in updates
+        ]
 
 
 def _shortened(update: Any, out_mm_kwargs: Any, token: int) -> Any:

@@ -140,10 +140,12 @@ def machine_line(facts: dict[str, Any]) -> str:
     return ", ".join([*names, *versions])
 
 
-def interleaved(functions: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
+def interleaved(
+    functions: dict[str, Callable[[], Any]], repeats: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, float]:
     """Median milliseconds of each function; they take turns, so that a busy machine slows all alike.
 
-    One untimed round first. Garbage is collected between calls, not inside.
+    ``clock`` is in seconds. One untimed round first. Garbage is collected between calls, not inside.
     """
     times: dict[str, list[float]] = {name: [] for name in functions}
     gc.collect()
@@ -153,9 +155,9 @@ def interleaved(functions: dict[str, Callable[[], Any]], repeats: int) -> dict[s
         for turn in range(repeats + 1):
             for name, function in functions.items():
                 gc.collect()
-                start = time.perf_counter()
+                start = clock()
                 function()
-                elapsed = time.perf_counter() - start
+                elapsed = clock() - start
                 if turn:
                     times[name].append(elapsed * 1e3)
     finally:

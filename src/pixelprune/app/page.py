@@ -104,7 +104,7 @@ def build(explorer: Explorer) -> gr.Blocks:
                 names = list(explorer.examples)
                 example = gr.Radio(names, value=names[0] if names else None, label="Examples", elem_id="example")
                 upload = gr.File(
-                    label="Image, PDF, or several screenshots",
+                    label="Images, or a PDF",
                     file_types=["image", ".pdf"],
                     file_count="multiple",
                     height=140,

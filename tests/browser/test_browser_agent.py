@@ -32,9 +32,9 @@ def tables(output: str) -> list[list[list[str]]]:
 def test_references_cost_less_than_pruning_alone_and_that_less_than_whole_screens() -> None:
     command = [sys.executable, str(AGENT), "--window", "3", "--size", "512x384"]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    sliding, first = tables(output)
-    assert len(sliding) == len(first) == 10 and "sliding window of 3" in output
-    for rows in (sliding, first):
+    histories = tables(output)
+    assert [len(rows) for rows in histories] == [10] * 3 and "sliding window of 3" in output
+    for rows in histories:
         counts = [[float(cell.split(",")[0]) for cell in row[1:]] for row in rows]
         whole, pruned, previous, first_too = counts[-1]
         assert whole > pruned > previous >= first_too

@@ -22,14 +22,18 @@ WIDTH = 128
 def config_for_vllm(model_type: str) -> Any:
     """The tiny config of a family, wide enough."""
     family = family_of(model_type)
-    config = tiny_config(model_type, tiny_tokenizer())
+    config = tiny_config(model_type, tiny_tokenizer(family.tokens))
     text, vision = config.text_config, config.vision_config
     text.hidden_size = WIDTH
     text.head_dim = WIDTH // text.num_attention_heads
-    text.rope_parameters["mrope_section"] = [8, 4, 4]
+    # Pairs of rotated dimensions, twice as many for time as for height and for width.
+    pairs = int(text.head_dim * text.rope_parameters.get("partial_rotary_factor", 1.0)) // 2
+    text.rope_parameters["mrope_section"] = [pairs // 2, pairs // 4, pairs // 4]
     setattr(vision, family.tower_output, WIDTH)
     if family.recurrent:
         text.linear_key_head_dim = text.linear_value_head_dim = 128
+    if model_type == "glm4v_moe":
+        text.use_qk_norm = False  # as published configs have it
     if family.experts:
         text.norm_topk_prob = True  # as published configs have it; transformers always does it
         text.moe_intermediate_size = 96  # no square matrix: transformers tells two layouts apart by their shapes

@@ -16,6 +16,8 @@ import torch
 from PIL import Image
 
 from pixelprune import PruneConfig, select_sequence
+from pixelprune.models.family import ImageTokens
+from pixelprune.models.registry import FAMILIES, family_of
 
 IMAGES = Path(__file__).parents[2] / "examples" / "images"
 HOLE = "<|vision_start|><|image_pad|><|vision_end|>"
@@ -56,6 +58,14 @@ def requests(asked: list[tuple[str, str]]) -> list[dict[str, Any]]:
     """As ``LLM.generate`` takes them, from prompts and settings by name."""
     chosen = [(prompt_named(name), settings_named(setting)) for name, setting in asked]
     return [prompt.request(**({} if given is None else {"pixelprune": given})) for prompt, given in chosen]
+
+
+def in_tokens_of(model_type: str, text: str) -> str:
+    """A prompt with a family's special tokens in place of Qwen's."""
+    tokens, qwen = family_of(model_type).tokens, ImageTokens()
+    for name in ("start", "image", "end"):
+        text = text.replace(getattr(qwen, name), getattr(tokens, name))
+    return text
 
 
 @dataclass(frozen=True)
@@ -144,6 +154,7 @@ class Engine:
         """Per request the number of prompt tokens and the greedy answer."""
         from vllm import SamplingParams
 
+        requests = [{**each, "prompt": in_tokens_of(self.model_type, each["prompt"])} for each in requests]
         params = SamplingParams(temperature=0, max_tokens=steps, ignore_eos=True, allowed_token_ids=BYTES)
         outputs = self.llm.generate(requests, params, use_tqdm=False)
         return [(len(output.prompt_token_ids), list(output.outputs[0].token_ids)) for output in outputs]
@@ -185,10 +196,11 @@ class Twin:
         from pixelprune.check.oracle import FullInputs
 
         pixels = self.processor(images=list(prompt.images), return_tensors="pt")
-        text = prompt.text
+        token = family_of(self.model.config.model_type).tokens.image
+        text = in_tokens_of(self.model.config.model_type, prompt.text)
         for grid in pixels["image_grid_thw"].tolist():
-            text = text.replace("<|image_pad|>", "<|hole|>" * (grid[1] * grid[2] // 4), 1)
-        ids = self.tokenizer(text.replace("<|hole|>", "<|image_pad|>"))["input_ids"]
+            text = text.replace(token, "<|hole|>" * (grid[1] * grid[2] // 4), 1)
+        ids = self.tokenizer(text.replace("<|hole|>", token))["input_ids"]
         tensors = [torch.as_tensor(indices, dtype=torch.long) for indices in kept]
         return FullInputs(torch.tensor(ids), pixels["pixel_values"], pixels["image_grid_thw"], tensors)
 
@@ -221,10 +233,11 @@ def twin(model_type: str, folder: Path) -> Twin:
 
 def options(folder: Path, **changes: Any) -> dict[str, Any]:
     """What all engines of the tests have in common."""
-    patch = 16 if "qwen3" in folder.name else 14
+    family = FAMILIES.get(folder.name, FAMILIES["qwen3_vl"])
+    patch = family.images.patch_size
     return {
         "model": str(folder),
-        "dtype": "bfloat16" if "qwen3_5" in folder.name else "float32",
+        "dtype": "bfloat16" if family.recurrent else "float32",
         "enforce_eager": True,
         "max_model_len": 2048,
         "max_num_seqs": 16,

@@ -14,6 +14,7 @@ from engine_kit import (
     SETTINGS,
     Engine,
     engine,
+    in_tokens_of,
     prompt_named,
     requests,
     settings_named,
@@ -60,7 +61,9 @@ def processed(family: Engine, name: str, settings: dict | None) -> dict:
     mm_processor = family.llm.llm_engine.renderer.get_mm_processor()
     request = prompt_named(name).request()
     items = mm_processor.info.parse_mm_data(request["multi_modal_data"])
-    return mm_processor(request["prompt"], items, hf_processor_mm_kwargs={"pixelprune": settings})
+    return mm_processor(
+        in_tokens_of(family.model_type, request["prompt"]), items, hf_processor_mm_kwargs={"pixelprune": settings}
+    )
 
 
 def test_histories_equal_the_oracles(family: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

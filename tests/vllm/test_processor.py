@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from engine_kit import CHART, DARK, FORM, HOLE, Prompt, options, twin
+from engine_kit import CHART, DARK, FORM, HOLE, Prompt, in_tokens_of, options, twin
 
 from pixelprune import PixelPruneError, PruneConfig
+from pixelprune.models.registry import FAMILIES
 from pixelprune.vllm.settings import settings_from
 
-MODELS = ["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe"]
+MODELS = [family.model_type for family in FAMILIES.values() if family.vllm is not None]
 TWO = Prompt(f"Compare {HOLE} with {HOLE}.", (FORM, CHART))
 
 
@@ -35,7 +36,8 @@ def processor_of(folder, **changes):
 
 def process(processor, prompt: Prompt = TWO, cache: Any = None, **kwargs):
     items = processor.info.parse_mm_data({"image": list(prompt.images)})
-    return processor(prompt.text, items, hf_processor_mm_kwargs=kwargs, cache=cache)
+    text = in_tokens_of(processor.info.get_hf_config().model_type, prompt.text)
+    return processor(text, items, hf_processor_mm_kwargs=kwargs, cache=cache)
 
 
 def fields(inputs, index: int = 0) -> dict[str, torch.Tensor]:

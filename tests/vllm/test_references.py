@@ -41,7 +41,7 @@ def qwen3(models):
     return models / "qwen3_vl"
 
 
-@pytest.fixture(scope="module", params=["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5"])
+@pytest.fixture(scope="module", params=["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5", "glm4v"])
 def folder(request, models):
     return models / request.param
 

@@ -50,6 +50,6 @@ COHERE = (
                 },
             },
         },
-        without_vllm="not tested yet",
+        without_vllm="vLLM answers otherwise than transformers on the tiny model, whole images too",
     ),
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from .family import NO_NAMES, Family, ImageSettings, ImageTokens
+from .family import NO_NAMES, Family, ImageSettings, ImageTokens, VllmClasses
 
 _IMAGES = ImageSettings(
     patch_size=14,
@@ -24,6 +24,18 @@ _VISION = {"depth": 24, "hidden_size": 1536, "intermediate_size": 13696, "num_he
 _TINY_TOWER = {"hidden_size": 64, "intermediate_size": 96, "out_hidden_size": 64, "image_size": 168}
 _TINY_TEXT = {"rope_parameters": {"partial_rotary_factor": 0.5, "mrope_section": [2, 1, 1]}}
 
+
+def _vllm(model: str) -> VllmClasses:
+    return VllmClasses(
+        model=model,
+        tower="glm4_1v:Glm4vVisionTransformer",
+        info="glm4_1v:Glm4vProcessingInfo",
+        processor="glm4_1v:Glm4vMultiModalProcessor",
+        dummy_inputs="glm4_1v:Glm4vDummyInputsBuilder",
+        metadata="qwen3_metadata",
+    )
+
+
 _GLM4V = Family(
     model_type="glm4v",
     name="GLM-4.1V",
@@ -37,7 +49,7 @@ _GLM4V = Family(
     merger_mlp=("intermediate_size",),
     vision=_VISION,
     tiny={"vision_config": _TINY_TOWER, "text_config": _TINY_TEXT},
-    without_vllm="not tested yet",
+    vllm=_vllm("glm4_1v:Glm4vForConditionalGeneration"),
 )
 
 GLM = (
@@ -45,6 +57,8 @@ GLM = (
     replace(
         _GLM4V,
         model_type="glm46v",
+        vllm=None,
+        without_vllm="vLLM has no class for it",
         name="GLM-4.6V",
         hub_names=NO_NAMES,
         processor="Glm46VProcessor",
@@ -57,6 +71,7 @@ GLM = (
     replace(
         _GLM4V,
         model_type="glm4v_moe",
+        vllm=_vllm("glm4_1v:Glm4vMoeForConditionalGeneration"),
         name="GLM-4.5V",
         hub_names=r"glm-4\.[56]v",
         experts=True,
@@ -75,6 +90,8 @@ GLM = (
     replace(
         _GLM4V,
         model_type="glm_ocr",
+        vllm=None,
+        without_vllm="vLLM answers otherwise than transformers on the tiny model, whole images too",
         name="GLM-OCR",
         hub_names=r"glm-ocr",
         processor="Glm46VProcessor",

@@ -29,6 +29,12 @@ _TOWER_METHODS: dict[str, tuple[str, ...]] = {
     "forward": ("x", "grid_thw", "encoder_metadata"),
     "prepare_encoder_metadata": (),
 }
+_IMAGE_PROCESSOR_METHODS: dict[str, tuple[str, ...]] = {
+    "preprocess": ("images",),
+    "_preprocess": ("images", "do_resize", "size", "resample", "patch_size", "merge_size", "temporal_patch_size"),
+    "resize": ("images", "size", "resample", "factor"),
+    "rescale_and_normalize": ("images", "do_rescale"),
+}
 #: Methods of the tower that one function of :mod:`.towers` alone calls.
 _METADATA_METHODS: dict[str, dict[str, tuple[str, ...]]] = {
     "qwen2_metadata": {"compute_attn_mask_seqlen": ("cu_seqlens",)},
@@ -47,7 +53,11 @@ def _needed_by_families() -> dict[str, dict[str, tuple[str, ...]]]:
             if names.videos:
                 needed[names.model] = {**_MODEL_METHODS, **_VIDEO_METHODS}
                 needed[names.processor] = {"_apply_hf_processor_main": ("mm_items", "hf_kwargs")}
-    return {f"{_MODELS}.{place}": methods for place, methods in needed.items()}
+    served = {family.image_processor for family in FAMILIES.values() if family.vllm is not None}
+    return {
+        **{f"{_MODELS}.{place}": methods for place, methods in needed.items()},
+        **{f"transformers:{name}": _IMAGE_PROCESSOR_METHODS for name in sorted(served)},
+    }
 
 
 #: ``module:name`` of a function, or of a class with the methods overridden or called, each with the parameters used.
@@ -129,12 +139,6 @@ NEEDED: dict[str, tuple[str, ...] | dict[str, tuple[str, ...]]] = {
         "rope_type",
     ),
     **_needed_by_families(),
-    "transformers.models.qwen2_vl:Qwen2VLImageProcessor": {
-        "preprocess": ("images",),
-        "_preprocess": ("images", "do_resize", "size", "resample", "patch_size", "merge_size", "temporal_patch_size"),
-        "resize": ("images", "size", "resample", "factor"),
-        "rescale_and_normalize": ("images", "do_rescale"),
-    },
 }
 
 

@@ -33,15 +33,16 @@ class PrunedImages:
     _prunes_videos: ClassVar[bool]
 
     def _parse_and_validate_image_input(self, **kwargs: Any) -> Any:
-        """Pruned images as a dictionary of their own type; anything else as the stock method."""
-        if KEPT not in kwargs:
-            return super()._parse_and_validate_image_input(**kwargs)  # type: ignore[misc]
-        names = ("pixel_values", "image_grid_thw", KEPT, COUNTS)
-        return {"type": KEPT, **{name: kwargs[name] for name in names}}
+        """As the stock method, whose result also gets what is kept of pruned images."""
+        image_input = super()._parse_and_validate_image_input(**kwargs)  # type: ignore[misc]
+        for name in (KEPT, COUNTS):
+            if name in kwargs:
+                setattr(image_input, name, kwargs[name])
+        return image_input
 
     def _process_image_input(self, image_input: Any) -> Any:
         """Features per image: ``(num_kept, hidden)``, with deepstack features beside where the family has them."""
-        if image_input["type"] != KEPT:
+        if not hasattr(image_input, KEPT):
             return super()._process_image_input(image_input)  # type: ignore[misc]
         counts = image_input[COUNTS].flatten().tolist()
         return self._encoded(

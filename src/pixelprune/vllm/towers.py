@@ -69,7 +69,10 @@ def qwen2_metadata(tower: Any, images: Sequence[KeptImage]) -> Metadata:
 
 
 def qwen3_metadata(tower: Any, images: Sequence[KeptImage]) -> Metadata:
-    """For Qwen3-VL and its kin: learned positions and rotary angles at the kept patches, one sequence per image."""
+    """For Qwen3-VL and its kin, and for GLM-4V: learned positions and rotary angles at the kept patches.
+
+    One sequence per image.
+    """
     full = tower.prepare_encoder_metadata([list(image.grid) for image in images])
     at = _kept_patches(images).to(tower.device)
     bounds, longest, lengths = _sequences(tower, _bounds(images))
@@ -136,7 +139,7 @@ def _sequences(tower: Any, bounds: NDArray[np.int32]) -> tuple[Tensor, Tensor, T
     backend, device = tower.attn_backend, tower.device
     lengths = MMEncoderAttention.maybe_compute_seq_lens(backend, bounds, device)
     longest = torch.tensor(MMEncoderAttention.compute_max_seqlen(backend, bounds), dtype=torch.int32)
-    padded = tower.fp8_padded_hidden_size
+    padded = getattr(tower, "fp8_padded_hidden_size", None)  # GLM's tower has no attention in 8-bit floats
     at: Tensor = MMEncoderAttention.maybe_recompute_cu_seqlens(
         backend, bounds, tower.hidden_size, tower.tp_size, device, fp8_padded_hidden_size=padded
     )

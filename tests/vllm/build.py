@@ -32,6 +32,8 @@ def config_for_vllm(model_type: str) -> Any:
     setattr(vision, family.tower_output, WIDTH)
     if family.recurrent:
         text.linear_key_head_dim = text.linear_value_head_dim = 128
+    if model_type == "glm_ocr":
+        text.intermediate_size = WIDTH * 3  # vLLM takes it for the merger's width, which it is in the published model
     if model_type == "glm4v_moe":
         text.use_qk_norm = False  # as published configs have it
     if family.experts:

@@ -25,14 +25,14 @@ _TINY_TOWER = {"hidden_size": 64, "intermediate_size": 96, "out_hidden_size": 64
 _TINY_TEXT = {"rope_parameters": {"partial_rotary_factor": 0.5, "mrope_section": [2, 1, 1]}}
 
 
-def _vllm(model: str) -> VllmClasses:
+def _vllm(model: str, tower: str = "glm4_1v:Glm4vVisionTransformer", metadata: str = "qwen3_metadata") -> VllmClasses:
     return VllmClasses(
         model=model,
-        tower="glm4_1v:Glm4vVisionTransformer",
+        tower=tower,
         info="glm4_1v:Glm4vProcessingInfo",
         processor="glm4_1v:Glm4vMultiModalProcessor",
         dummy_inputs="glm4_1v:Glm4vDummyInputsBuilder",
-        metadata="qwen3_metadata",
+        metadata=metadata,
     )
 
 
@@ -90,8 +90,7 @@ GLM = (
     replace(
         _GLM4V,
         model_type="glm_ocr",
-        vllm=None,
-        without_vllm="vLLM answers otherwise than transformers on the tiny model, whole images too",
+        vllm=_vllm("glm_ocr:GlmOcrForConditionalGeneration", "glm_ocr:GlmOcrVisionTransformer", "glm_ocr_metadata"),
         name="GLM-OCR",
         hub_names=r"glm-ocr",
         processor="Glm46VProcessor",

@@ -39,6 +39,7 @@ _IMAGE_PROCESSOR_METHODS: dict[str, tuple[str, ...]] = {
 _METADATA_METHODS: dict[str, dict[str, tuple[str, ...]]] = {
     "qwen2_metadata": {"compute_attn_mask_seqlen": ("cu_seqlens",)},
     "qwen2_5_metadata": {"get_rope_by_thw": ("t", "h", "w")},
+    "glm_ocr_metadata": {"rot_pos_emb": ("grid_thw",)},
 }
 
 

@@ -6,9 +6,10 @@ gathered at the kept patches, they place kept patches in that grid.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -50,8 +51,13 @@ class KeptTower:
         return getattr(self._tower, name)
 
     def __call__(self, pixel_values: Tensor, images: Sequence[KeptImage]) -> Tensor:
-        features: Tensor = self._tower(pixel_values, None, encoder_metadata=self._metadata(self._tower, images))
-        return features
+        metadata = self._metadata(self._tower, images)
+        if (grids := metadata.get("grids")) is None:
+            return cast(Tensor, self._tower(pixel_values, None, encoder_metadata=metadata))
+        # A copy, which shares the weights, with the angles in place of the method that would compute them.
+        tower = copy.copy(self._tower)
+        tower.rot_pos_emb = lambda _: (metadata["rotary_pos_emb_cos"], metadata["rotary_pos_emb_sin"], None)
+        return cast(Tensor, tower(pixel_values, grids))
 
 
 def qwen2_metadata(tower: Any, images: Sequence[KeptImage]) -> Metadata:
@@ -119,6 +125,20 @@ def qwen2_5_metadata(tower: Any, images: Sequence[KeptImage]) -> Metadata:
         "max_seqlen_window": window_longest,
         "sequence_lengths_full": lengths,
         "sequence_lengths_window": window_lengths,
+    }
+
+
+def glm_ocr_metadata(tower: Any, images: Sequence[KeptImage]) -> Metadata:
+    """For GLM-OCR, whose tower takes no such tensors: rotary angles at the kept patches, which are its only positions.
+
+    From ``grids`` of one row with as many patches the tower derives one sequence per image.
+    """
+    cos, sin, _ = tower.rot_pos_emb([list(image.grid) for image in images])
+    at = _kept_patches(images).to(tower.device)
+    return {
+        "rotary_pos_emb_cos": cos[at],
+        "rotary_pos_emb_sin": sin[at],
+        "grids": torch.tensor([[1, 1, image.patches] for image in images], dtype=torch.int32),
     }
 
 

@@ -34,6 +34,7 @@ def main() -> None:
         for scheme in ("light", "dark"):
             shoot(browser, page.local_url, f"explorer-{scheme}.png", scheme, WIDE, "#compare img")
         shoot(browser, page.local_url, "explorer-phone.png", "dark", PHONE, "#compare img")
+        shoot(browser, page.local_url, "explorer-history.png", "light", WIDE, "#compare img")
         page.close(verbose=False)
         browser.close()
 
@@ -43,7 +44,12 @@ def shoot(browser: Browser, url: str, name: str, scheme: str, size: dict[str, in
     page = context.new_page()
     page.goto(url)
     page.wait_for_selector(wait)
-    if "explorer" in name:
+    if "history" in name:
+        page.click("#example label:has-text('screens')")
+        page.click(".pp-frame >> nth=1")
+        page.wait_for_selector(".pp-frame[aria-current][data-page='2']")
+        page.wait_for_selector("#picture img[alt*=search-2]")
+    elif "explorer" in name:
         page.click("#example label:has-text('dashboard')")
         page.wait_for_selector("#picture img[alt*=dashboard]")
         if size is PHONE:

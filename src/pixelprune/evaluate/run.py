@@ -138,7 +138,7 @@ def _start(job: Job, python: str) -> subprocess.Popen[bytes]:
     job.folder.mkdir(parents=True, exist_ok=True)
     (job.folder / "result.json").unlink(missing_ok=True)
     write_json(job.folder / "cell.json", job.cell.to_dict())
-    command = [python, "-m", "pixelprune.evaluate.cell", str(job.folder)]
+    command = [python, "-m", "pixelprune.evaluate.fill", str(job.folder)]
     with (job.folder / "log.txt").open("ab") as log:
         # The pipe is never written to: that it ends tells the cell that this process has.
         return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT)

@@ -8,7 +8,7 @@ from .collator import ChatCollator, Encoded
 from .data import Conversations, JsonlFile, MixtureSampler
 from .distill import DistillationTrainer
 from .model import add_lora, freeze, linear_patches
-from .rows import Conversation, parse_row
+from .rows import Conversation, Video, parse_row
 from .trainer import PruneTrainer
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "JsonlFile",
     "MixtureSampler",
     "PruneTrainer",
+    "Video",
     "add_lora",
     "freeze",
     "linear_patches",

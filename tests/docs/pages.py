@@ -70,6 +70,7 @@ NOT_RUN = {
     r"python examples/ray_batch.py ": "needs vLLM: tests/vllm/test_ray.py runs it; its options are looked up",
     r"python benchmarks/": "takes long: tests of each benchmark run it small; its options are looked up",
     r"python -m recipes.tiny_reader.": "needs models that take hours to train; tests/reader runs it small",
+    r"python docs/lattice_table.py": "writes a page of the docs: tests/reader/test_reader_evaluate.py compares it",
     r"accelerate launch ": "starts processes: tests/train/test_train_distributed.py trains in two",
     r"pixelprune explore": "serves until it is stopped: tests/browser runs it",
     r"pixelprune evaluate ": "needs a harness: tests/harnesses runs it; tests/evaluate loads the configs",

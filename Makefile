@@ -61,7 +61,7 @@ docs: $(VENV)/.ready
 # vLLM pins its own torch, transformers and numba: an environment beside the other one.
 test-vllm: .venv-vllm/.ready
 	$(MAKE) lint-vllm
-	.venv-vllm/bin/python -m pytest tests/vllm $(PYTEST_ARGS) --dist loadfile
+	.venv-vllm/bin/python -m pytest tests/vllm $(PYTEST_ARGS) --dist loadgroup
 
 # The plugin against the types of the vLLM that is installed; make lint sees none of them.
 lint-vllm: .venv-vllm/.ready

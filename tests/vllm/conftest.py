@@ -13,6 +13,14 @@ from pixelprune.models.registry import FAMILIES
 SERVED = [family.model_type for family in FAMILIES.values() if family.vllm is not None]
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Processes share the tests by what they share: an engine per family, otherwise what a file starts."""
+    for item in items:
+        family = item.callspec.params.get("family", "") if hasattr(item, "callspec") else ""
+        item.add_marker(pytest.mark.xdist_group(f"{item.path.stem}{family}"))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def small_engines():
     """In this process and those it starts: little memory for caches, no thread pinned to a core."""

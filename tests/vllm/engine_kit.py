@@ -62,7 +62,8 @@ def requests(asked: list[tuple[str, str]]) -> list[dict[str, Any]]:
 
 def in_tokens_of(model_type: str, text: str) -> str:
     """A prompt with a family's special tokens in place of Qwen's."""
-    tokens, qwen = family_of(model_type).tokens, ImageTokens()
+    tokens = FAMILIES[model_type].tokens if model_type in FAMILIES else ImageTokens()
+    qwen = ImageTokens()
     for name in ("start", "image", "end"):
         text = text.replace(getattr(qwen, name), getattr(tokens, name))
     return text

@@ -45,7 +45,7 @@ test-hf: $(VENV)/.ready .compat/torchvision/.ready
 
 # The engine tests again on the oldest supported transformers, laid over the same environment.
 test-oldest: .compat/transformers-5.18/.ready .compat/torchvision/.ready
-	PYTHONPATH=$(CURDIR)/.compat/transformers-5.18 $(BIN)/python -m pytest tests/hf tests/train tests/docs $(PYTEST_ARGS)
+	PYTHONPATH=$(CURDIR)/.compat/transformers-5.18 $(BIN)/python -m pytest tests/hf tests/train $(PYTEST_ARGS)
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
@@ -58,10 +58,11 @@ lint: $(VENV)/.ready
 docs: $(VENV)/.ready
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir out/site
 
-# vLLM pins its own torch, transformers and numba: an environment beside the other one.
+# vLLM pins its own torch, transformers and numba: an environment beside the other one. Three processes: much of the
+# time is waiting for servers.
 test-vllm: .venv-vllm/.ready
 	$(MAKE) lint-vllm
-	.venv-vllm/bin/python -m pytest tests/vllm $(PYTEST_ARGS) --dist loadgroup
+	.venv-vllm/bin/python -m pytest tests/vllm -n 3 --dist loadgroup
 
 # The plugin against the types of the vLLM that is installed; make lint sees none of them.
 lint-vllm: .venv-vllm/.ready

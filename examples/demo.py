@@ -195,7 +195,7 @@ def equals_oracle(model: Any, processor: Any, image: Image.Image) -> int:
     processor.prune = None
     whole = processor(text=[QUESTION], images=[image], return_tensors="pt")
     full = oracle.FullInputs(
-        whole["input_ids"][0], whole["pixel_values"], whole["image_grid_thw"], [torch.from_numpy(kept).long()]
+        whole["input_ids"][0], whole["pixel_values"], whole["image_grid_thw"], [torch.tensor(kept, dtype=torch.long)]
     )
     # The model may end its answer before; the oracle would continue.
     return len(answer) if answer.tolist() == oracle.generate(model, full, len(answer)) else 0

@@ -143,7 +143,7 @@ CHATS = [
 def test_chats_with_tool_results(qwen3: Kit) -> None:
     def process(chats: Any, **how: Any) -> Any:
         options = {"tokenize": True, "return_dict": True, "return_tensors": "pt", "padding": True}
-        return qwen3.processor.apply_chat_template(chats, **options, processor_kwargs=how)
+        return qwen3.processor.apply_chat_template(chats, **options, **how)
 
     alone = process(CHATS)
     together = process(CHATS, references="previous")

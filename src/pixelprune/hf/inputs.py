@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,9 @@ class Vision:
     items: Sequence[KeptImage]
 
     def only(self, numbers: Sequence[int]) -> Vision:
-        """Some of the items."""
+        """Some of the items; itself if these are all, without a copy."""
+        if len(numbers) == len(self.items):
+            return self
         unit = len(self.pixels) // sum(len(item.kept) for item in self.items)
         pieces = torch.split(self.pixels, [len(item.kept) * unit for item in self.items])
         chosen = [self.items[number] for number in numbers]
@@ -48,7 +51,7 @@ class Vision:
     def encoded_by_row(self, base: Any) -> Any:
         """The same with one tensor per row, so that expanding rows for beams cannot reorder images within one."""
         features = self.encoded(base)
-        rows = [item.row for item, count in zip(self.items, self._counts(), strict=True) for _ in range(count)]
+        rows = [item.row for item, count in zip(self.items, self._counts, strict=True) for _ in range(count)]
 
         def join(parts: Any) -> tuple[Tensor, ...]:
             by_row: dict[int, list[Tensor]] = {}
@@ -61,15 +64,17 @@ class Vision:
             features.deepstack_features = [join(parts) for parts in features.deepstack_features]
         return features
 
+    @cached_property
     def _counts(self) -> list[int]:
+        # On a GPU this waits for the device: once.
         counts: list[int] = self.grid[:, 0].tolist()
         return counts
 
     def _frames(self) -> tuple[Tensor, list[Any]]:
         """Grids and kept blocks of single frames: towers attend within the frames of one token, as between images."""
-        grid = self.grid.repeat_interleave(self.grid[:, 0], 0)
+        grid = self.grid.repeat_interleave(self.grid[:, 0], 0, output_size=sum(self._counts))
         grid[:, 0] = 1
-        frames = [f for item, count in zip(self.items, self._counts(), strict=True) for f in item.frames(count)]
+        frames = [f for item, count in zip(self.items, self._counts, strict=True) for f in item.frames(count)]
         return grid, [frame.kept for frame in frames]
 
 

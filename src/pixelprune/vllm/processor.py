@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from vllm.multimodal.hasher import MultiModalHasher
 from vllm.multimodal.inputs import MultiModalFieldConfig
@@ -22,15 +22,18 @@ class PrunedProcessing:
     """Overrides of ``BaseMultiModalProcessor``; vLLM calls them by keyword, so the parameters keep its names."""
 
     info: Any
+    #: What is pruned; the rest is served whole.
+    pruned_modalities: ClassVar[tuple[str, ...]] = ("image",)
 
     def apply(self, inputs: Any, timing_ctx: Any) -> Any:
         """As the stock method. Refuses first what cannot be pruned."""
         if self.info.ctx.settings(inputs.hf_processor_mm_kwargs) is not None:
             for items in inputs.mm_data_items.values():
-                if items.modality == "image" and isinstance(items, EmbeddingItems | DictEmbeddingItems):
+                name = items.modality
+                if name in self.pruned_modalities and isinstance(items, EmbeddingItems | DictEmbeddingItems):
                     raise PrunedInputError(
-                        "image_embeds cannot be pruned: send the image, or switch pruning off for this request with "
-                        '"mm_processor_kwargs": {"pixelprune": null}'
+                        f"{name}_embeds cannot be pruned: send the {name}, or switch pruning off for this request with "
+                        f'"mm_processor_kwargs": {{"pixelprune": null}}'
                     )
         return super().apply(inputs, timing_ctx)  # type: ignore[misc]
 
@@ -41,7 +44,7 @@ class PrunedProcessing:
         return inputs
 
     def _get_mm_hashes(self, inputs: Any) -> Any:
-        """Images with other settings, or with other images to refer to, are other images to every cache.
+        """Images with other settings, or with other images to refer to, are other images to every cache; so are videos.
 
         Without settings the keys are the stock ones.
         """
@@ -49,14 +52,18 @@ class PrunedProcessing:
         plain = {name: value for name, value in kwargs.items() if name != KEY}
         hashes = super()._get_mm_hashes(dataclasses.replace(inputs, hf_processor_mm_kwargs=plain))  # type: ignore[misc]
         settings = self.info.ctx.settings(kwargs)
-        if settings is None or "image" not in hashes:
+        if settings is None:
             return hashes
-        algorithm = self.info.ctx.get_mm_config().mm_hasher_algorithm
-        images = [
-            MultiModalHasher.hash_kwargs(algorithm, mm_hash=key, pixelprune=settings.cache_key, **of_references)
-            for key, of_references in zip(hashes["image"], _keys_of_references(hashes["image"], settings), strict=True)
-        ]
-        return {**hashes, "image": images}
+        algorithm, result = self.info.ctx.get_mm_config().mm_hasher_algorithm, dict(hashes)
+        for modality in set(self.pruned_modalities) & set(hashes):
+            keys = hashes[modality]
+            # The frames of a video refer to each other, which its own key covers; images of a request do.
+            others = _keys_of_references(keys, settings) if modality == "image" else [{}] * len(keys)
+            result[modality] = [
+                MultiModalHasher.hash_kwargs(algorithm, mm_hash=key, pixelprune=settings.cache_key, **of_references)
+                for key, of_references in zip(keys, others, strict=True)
+            ]
+        return result
 
     def _get_cache_missing_processor_kwargs(self, inputs: Any, mm_is_cached: Any) -> Mapping[str, object]:
         """As the stock method, with the images that missing ones may refer to."""

@@ -14,14 +14,11 @@ from typing import Any, ClassVar
 
 import torch
 from transformers import BatchFeature
-from vllm.multimodal.hasher import MultiModalHasher
 from vllm.multimodal.inputs import MultiModalFieldConfig
-from vllm.multimodal.parse import DictEmbeddingItems, EmbeddingItems
 from vllm.multimodal.processing import PromptUpdateDetails
 
 from ..core.config import PruneConfig
 from ..core.preprocess import ImageReport, ImageSelection
-from ..errors import PrunedInputError
 from ..models.image_processor import selecting
 from ..models.video_processor import SelectingVideoProcessor
 from .processor import PrunedProcessing
@@ -66,31 +63,7 @@ def pruned_video_processor(stock: Any, prune: PruneConfig) -> Any:
 class PrunedVideoProcessing(PrunedProcessing):
     """Overrides of ``Qwen3VLMultiModalProcessor`` for videos; vLLM calls them by keyword."""
 
-    prunes_videos: ClassVar[bool] = True
-
-    def apply(self, inputs: Any, timing_ctx: Any) -> Any:
-        """As the stock method. Refuses first what cannot be pruned."""
-        if self.info.ctx.settings(inputs.hf_processor_mm_kwargs) is not None:
-            for items in inputs.mm_data_items.values():
-                if items.modality == "video" and isinstance(items, EmbeddingItems | DictEmbeddingItems):
-                    raise PrunedInputError(
-                        "video_embeds cannot be pruned: send the video, or switch pruning off for this request with "
-                        '"mm_processor_kwargs": {"pixelprune": null}'
-                    )
-        return super().apply(inputs, timing_ctx)
-
-    def _get_mm_hashes(self, inputs: Any) -> Any:
-        """Videos with other settings are other videos to every cache."""
-        hashes = super()._get_mm_hashes(inputs)
-        settings = self.info.ctx.settings(inputs.hf_processor_mm_kwargs)
-        if settings is None or "video" not in hashes:
-            return hashes
-        algorithm = self.info.ctx.get_mm_config().mm_hasher_algorithm
-        videos = [
-            MultiModalHasher.hash_kwargs(algorithm, mm_hash=key, pixelprune=settings.cache_key)
-            for key in hashes["video"]
-        ]
-        return {**hashes, "video": videos}
+    pruned_modalities: ClassVar[tuple[str, ...]] = ("image", "video")
 
     def _apply_hf_processor_main(self, mm_items: Any, hf_kwargs: Mapping[str, object]) -> BatchFeature:
         """As the stock method, with what is kept of the videos."""
